@@ -1,0 +1,16 @@
+"""`models.yaml` to checked, frozen settings. Imports nothing heavy: no torch, vllm or ray."""
+
+from local_fusion.config.load import Config, find_config, load_config, parse_config
+from local_fusion.config.schema import FusionSettings, MemberSettings, ModelSettings, RuntimeSettings, SamplingSettings
+
+__all__ = [
+    "Config",
+    "FusionSettings",
+    "MemberSettings",
+    "ModelSettings",
+    "RuntimeSettings",
+    "SamplingSettings",
+    "find_config",
+    "load_config",
+    "parse_config",
+]

@@ -1,0 +1,114 @@
+"""The one interface: what generates text. Everything above knows engines only by this protocol and by name."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from typing import Protocol, runtime_checkable
+
+from local_fusion.types import Call, Completion, Delta, EngineInfo, Health, LabelCall, LabelRead, Message
+
+
+class Engine(Protocol):
+    """An object that generates. All methods are safe to call concurrently on one event loop.
+
+    Cancelling a coroutine, or closing a stream, aborts the call inside the engine. Errors are `CallError`s.
+    """
+
+    async def generate(self, call: Call) -> Completion:
+        """Run one call to its end; `max_tokens` is cut to what the context leaves.
+
+        Raises CallError (timeout, context exceeded, engine died, …)."""
+        ...
+
+    def stream(self, call: Call) -> AsyncIterator[Delta | Completion]:
+        """Yield deltas as they come, then exactly one Completion. Raises CallError."""
+        ...
+
+    async def label_read(self, call: LabelCall) -> LabelRead:
+        """Log-probability of each label as the next token: one token, no parsing, prefix cache used."""
+        ...
+
+    async def count_tokens(self, conversations: Sequence[Sequence[Message]]) -> list[int]:
+        """Prompt tokens of each conversation, rendered by the model's own chat template and tokenizer."""
+        ...
+
+    async def abort(self, call_ids: Sequence[str]) -> None:
+        """Stop these calls now; unknown ids are ignored. Their owners see CallAborted."""
+        ...
+
+    async def check(self, timeout_s: float = 10.0) -> Health:
+        """Whether a one-token probe is answered within `timeout_s`."""
+        ...
+
+    async def info(self) -> EngineInfo:
+        """Context length, versions, sizes; known once the engine is up."""
+        ...
+
+    async def close(self) -> None:
+        """Release everything; idempotent."""
+        ...
+
+
+@runtime_checkable
+class Sleeper(Protocol):
+    """An engine that can give its GPU memory back and stay loaded. Others are unloaded and built again."""
+
+    async def sleep(self, level: int = 1) -> None:
+        """Level 1 keeps the weights in host memory, 2 drops them. Raises CallError where it cannot."""
+        ...
+
+    async def wake(self) -> None:
+        """Ready for calls again; raises CallError where it does not come back sound."""
+        ...
+
+
+@runtime_checkable
+class Mortal(Protocol):
+    """An engine that can die on its own, with no call under way to notice."""
+
+    async def died(self) -> None:
+        """Return once the engine is dead and can do nothing more."""
+        ...
+
+
+class Engines(Protocol):
+    """Engines by model name: what the fusion rooms are given."""
+
+    def __getitem__(self, model: str) -> Engine: ...
+
+    def __contains__(self, model: object) -> bool: ...
+
+
+class PassingEngine:
+    """Stands in front of an engine and passes everything on; subclasses change what they are for.
+
+    `close` does nothing: the engine behind belongs to whoever started it.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    async def generate(self, call: Call) -> Completion:
+        return await self._engine.generate(call)
+
+    async def stream(self, call: Call) -> AsyncIterator[Delta | Completion]:
+        async for item in self._engine.stream(call):
+            yield item
+
+    async def label_read(self, call: LabelCall) -> LabelRead:
+        return await self._engine.label_read(call)
+
+    async def count_tokens(self, conversations: Sequence[Sequence[Message]]) -> list[int]:
+        return await self._engine.count_tokens(conversations)
+
+    async def abort(self, call_ids: Sequence[str]) -> None:
+        await self._engine.abort(call_ids)
+
+    async def check(self, timeout_s: float = 10.0) -> Health:
+        return await self._engine.check(timeout_s)
+
+    async def info(self) -> EngineInfo:
+        return await self._engine.info()
+
+    async def close(self) -> None:
+        return
