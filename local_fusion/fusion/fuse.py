@@ -1,0 +1,92 @@
+"""The door of this room: one request in, one `Fused` out."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+
+from local_fusion.engine import Engines
+from local_fusion.errors import CallError
+from local_fusion.fusion.events import Listener
+from local_fusion.fusion.modes.auto import auto
+from local_fusion.fusion.modes.best_of import best_of
+from local_fusion.fusion.modes.debate import debate
+from local_fusion.fusion.modes.layered import layered
+from local_fusion.fusion.modes.merge import merge
+from local_fusion.fusion.modes.vote import vote
+from local_fusion.fusion.outcome import Outcome
+from local_fusion.fusion.recipe import Recipe
+from local_fusion.fusion.session import Session
+from local_fusion.types import Fused, Mode, Receipt, Request
+
+MODES: Mapping[Mode, Callable[[Session], Awaitable[Outcome]]] = {
+    "best-of": best_of,
+    "vote": vote,
+    "merge": merge,
+    "debate": debate,
+    "layered": layered,
+    "auto": auto,
+}
+
+
+async def fuse(request: Request, recipe: Recipe, engines: Engines, listener: Listener | None = None) -> Fused:
+    """Fuse one request. Raises FusionError only where there is no answer at all, or fewer than the quorum.
+
+    Cancelling aborts every call of the request; so does an early end: none is running when this returns.
+    """
+    session = Session(request, recipe, engines, listener)
+    try:
+        outcome = await MODES[recipe.settings.mode](session)
+    finally:
+        await session.close()
+    return await _fused(session, outcome)
+
+
+async def _fused(session: Session, outcome: Outcome) -> Fused:
+    versions, digests = await _origins(session)
+    recipe = session.recipe
+    receipt = Receipt(
+        fusion=recipe.name,
+        mode=outcome.mode,
+        why=outcome.why,
+        answers=tuple(session.answers),
+        failures=tuple(session.failures),
+        analysis=session.analysis,
+        choice=session.choice,
+        verdict=session.verdict,
+        changed_minds=tuple(session.changed_minds),
+        early_exit=session.early_exit,
+        aborted=session.aborted,
+        notes=tuple(session.notes),
+        calls=session.ledger.calls,
+        seconds=session.seconds,
+        seed=session.request.seed,
+        versions=versions,
+        digests=digests,
+        templates=f"{recipe.prompts.name}:{recipe.prompts.digest}",
+    )
+    return Fused(
+        request_id=session.request.id,
+        text=outcome.text,
+        model=outcome.model,
+        finish_reason=outcome.finish_reason,
+        receipt=receipt,
+        tokens=session.ledger.tokens,
+        reasoning=outcome.reasoning,
+        tool_calls=outcome.tool_calls,
+        degraded=tuple(session.degraded),
+    )
+
+
+async def _origins(session: Session) -> tuple[dict[str, str], dict[str, str]]:
+    """Versions and weight digests of the engines that had a part in the answer."""
+    versions: dict[str, str] = {}
+    digests = dict(session.recipe.digests)
+    for model in dict.fromkeys(call.model for call in session.ledger.calls):
+        try:
+            info = await session.info(model)
+        except CallError:  # an engine that died since takes no version with it that the others do not have
+            continue
+        versions.update(info.versions)
+        if info.digest:
+            digests[model] = info.digest
+    return versions, digests

@@ -1,0 +1,69 @@
+"""The guard: is what was written at least as good as the best panel answer? Read in both orders; the better is kept."""
+
+from __future__ import annotations
+
+import json
+
+from local_fusion.fusion.case import Case
+from local_fusion.fusion.events import Guarded
+from local_fusion.fusion.reading import gather, read_labels
+from local_fusion.fusion.session import Session
+from local_fusion.prompts import neutralise
+from local_fusion.types import Answer, Verdict
+
+LABELS = ("1", "2")
+UNGUARDED = "the guard could not compare; the written answer is returned unchecked"
+LATE = "the deadline passed before the guard could compare; the written answer is returned unchecked"
+
+
+async def guard(session: Session, case: Case, analysis: str | None, written: str, writer: str, best: Answer) -> bool:
+    """Whether to keep the written text. The verdict goes into the receipt."""
+    if written.strip() == best.text.strip():
+        session.note("the written answer is the best panel answer word for word, so no guard was needed")
+        return True
+    if not session.short_enough(best) or (session.request.json_schema is not None and not _is_json(best.text)):
+        session.note("the best panel answer has not the form or length asked for: there was nothing to guard against")
+        return True
+    if session.expired:
+        session.degrade(LATE)
+        return True
+    margins = await _margins(session, case, analysis, written, writer, best)
+    if not margins:
+        session.degrade(LATE if session.expired else UNGUARDED)
+        return True
+    margin = sum(margins) / len(margins)
+    kept = margin >= session.settings.guard_margin
+    consistent = len(margins) == len(LABELS) and len({value >= 0 for value in margins}) == 1
+    session.verdict = Verdict("written" if kept else "answer", margin, best.model, consistent)
+    session.emit(Guarded(session.verdict))
+    return kept
+
+
+async def _margins(
+    session: Session, case: Case, analysis: str | None, written: str, writer: str, best: Answer
+) -> list[float]:
+    """Log-odds of the written text over the answer, one per order that could be read."""
+    brief = case.brief()
+    label = brief.label_of(next(place for place, answer in enumerate(case.answers) if answer is best))
+    shown = neutralise(written, case.specials)
+    reads = [
+        read_labels(
+            session,
+            "guard",
+            session.recipe.prompts.guard(brief, analysis, shown, label, swapped, session.settings.criteria),
+            LABELS,
+            int(swapped),
+        )
+        for swapped in (False, True)
+    ]
+    cached = writer == session.recipe.judge  # its own words are in the cache already
+    found = await gather(reads, first_alone=not cached)
+    return [(read[0] - read[1]) * sign for read, sign in zip(found, (1, -1), strict=True) if read is not None]
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return True
