@@ -1,0 +1,216 @@
+"""Driver's side of one host: many calls become few messages.
+
+What is submitted in one turn of the event loop goes out together; one standing `collect` brings back whatever is
+ready. So a lone call is answered at once and a crowd travels in groups. Invariant: each call ends exactly once, with
+its result, its error, or `HostLost` when the host went away under it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from dataclasses import dataclass
+from time import monotonic
+from typing import Any
+
+from ray.exceptions import ActorUnavailableError, RayActorError, RayError
+
+from local_fusion.cluster.wire import AnyCall, Event, Payload, Result, Submission, pack, unpack
+from local_fusion.errors import CallAborted, CallError, CallTimeout
+from local_fusion.types import Call, Completion, Delta
+
+GROUP = 128
+"""Calls in one message at most."""
+_COLLECT_S = 30.0
+_UNAVAILABLE_S = 20.0
+_PAUSE_S = 0.5
+_DIED = "its process died"
+_TIMEOUT_MARGIN_S = 1.0  # the engine keeps the time itself; the driver steps in where it does not
+
+
+class HostLost(Exception):
+    """The host went away before the call ended; the call may be sent again."""
+
+
+@dataclass(slots=True)
+class _Pending:
+    call_id: str
+    deliver: Callable[[Payload | HostLost], None]
+
+
+class Mailbox:
+    """Calls under way on one host. `lost` is called once, with a reason, when the host is gone."""
+
+    def __init__(self, actor: Any, name: str, lost: Callable[[str], None]) -> None:
+        self._actor = actor
+        self._name = name
+        self._lost = lost
+        self._next = 0
+        self._pending: dict[int, _Pending] = {}
+        self._outgoing: list[Submission] = []
+        self._aborts: list[int] = []
+        self._flush_due = False
+        self._closed = False
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.events = 0
+
+    @property
+    def in_flight(self) -> int:
+        return len(self._pending)
+
+    def open(self) -> None:
+        """Begin to collect."""
+        self._spawn(self._collect())
+
+    async def ask(self, call: AnyCall) -> Result:
+        """One call to its result. Raises CallError or HostLost; cancelling aborts it in the engine."""
+        future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
+
+        def deliver(payload: Payload | HostLost) -> None:
+            if future.done():
+                return
+            if isinstance(payload, CallError | HostLost):
+                future.set_exception(payload)
+            elif not isinstance(payload, Delta):
+                future.set_result(payload)
+
+        ticket = self._post(call, deliver)
+        if call.timeout_s is None:
+            try:
+                return await future
+            finally:
+                self._leave(ticket)
+        try:
+            async with asyncio.timeout(call.timeout_s + _TIMEOUT_MARGIN_S):
+                return await future
+        except TimeoutError:
+            raise CallTimeout(f"{self._name}: no answer within {call.timeout_s:g} s") from None
+        finally:
+            self._leave(ticket)
+
+    async def stream(self, call: Call) -> AsyncIterator[Delta | Completion]:
+        """Pieces as they come, then the completion. Raises CallError or HostLost; closing it aborts the call."""
+        queue: asyncio.Queue[Payload | HostLost] = asyncio.Queue()
+        ticket = self._post(call, queue.put_nowait)
+        ends = None if call.timeout_s is None else monotonic() + call.timeout_s + _TIMEOUT_MARGIN_S
+        try:
+            while True:
+                try:
+                    async with asyncio.timeout(None if ends is None else ends - monotonic()):
+                        payload = await queue.get()
+                except TimeoutError:
+                    raise CallTimeout(f"{self._name}: no answer within {call.timeout_s:g} s") from None
+                if isinstance(payload, CallError | HostLost):
+                    raise payload
+                if isinstance(payload, Delta):
+                    yield payload
+                elif isinstance(payload, Completion):
+                    yield payload
+                    return
+        finally:
+            self._leave(ticket)
+
+    def abort(self, call_ids: Sequence[str]) -> None:
+        """Stop these calls; their owners see CallAborted at once."""
+        wanted = set(call_ids)
+        for pending in [entry for entry in self._pending.values() if entry.call_id in wanted]:
+            pending.deliver(CallAborted(f"{self._name}: the call was aborted"))
+
+    def close(self, reason: str) -> None:
+        """Give up: what is under way is lost. The caller deals with the host itself."""
+        self._closed = True
+        for task in self._tasks:
+            task.cancel()
+        self._fail(list(self._pending), reason)
+        self._outgoing.clear()
+
+    def _post(self, call: AnyCall, deliver: Callable[[Payload | HostLost], None]) -> int:
+        if self._closed:
+            raise HostLost(f"{self._name}: its host is gone")
+        ticket = self._next
+        self._next += 1
+        self._pending[ticket] = _Pending(call.id, deliver)
+        self._outgoing.append((ticket, call))
+        self._flush_soon()
+        return ticket
+
+    def _leave(self, ticket: int) -> None:
+        """The owner of a call is gone; where the call has not ended, it is aborted."""
+        if self._pending.pop(ticket, None) is not None:
+            self._aborts.append(ticket)
+            self._flush_soon()
+
+    def _flush_soon(self) -> None:
+        if not self._flush_due:
+            self._flush_due = True
+            asyncio.get_running_loop().call_soon(self._flush)
+
+    def _flush(self) -> None:
+        self._flush_due = False
+        if self._closed:
+            return
+        outgoing, self._outgoing = self._outgoing, []
+        for first in range(0, len(outgoing), GROUP):
+            self._spawn(self._submit(outgoing[first : first + GROUP]))
+        aborts, self._aborts = self._aborts, []
+        if aborts:
+            self._spawn(self._send_aborts(aborts))
+
+    async def _submit(self, group: list[Submission]) -> None:
+        packed = pack(group)
+        while True:
+            try:
+                await self._actor.submit.remote(packed)
+            except ActorUnavailableError:
+                await asyncio.sleep(_PAUSE_S)  # `_collect` decides when that has lasted too long
+                continue
+            except RayActorError:
+                self._lost(_DIED)
+            except RayError as problem:
+                for ticket, _ in group:
+                    self._deliver(ticket, CallError(f"{self._name}: could not be sent: {type(problem).__name__}"))
+            return
+
+    async def _send_aborts(self, tickets: list[int]) -> None:
+        try:
+            await self._actor.abort.remote(tickets)
+        except RayError:
+            return  # the host is gone, and the calls with it
+
+    async def _collect(self) -> None:
+        seen = 0
+        silent_since: float | None = None
+        while True:
+            try:
+                seen, packed = await self._actor.collect.remote(seen, _COLLECT_S)
+            except ActorUnavailableError:
+                silent_since = silent_since or monotonic()
+                if monotonic() - silent_since > _UNAVAILABLE_S:
+                    return self._lost("it cannot be reached")
+                await asyncio.sleep(_PAUSE_S)
+                continue
+            except RayActorError:
+                return self._lost(_DIED)
+            except RayError as problem:
+                return self._lost(f"its mailbox failed with {type(problem).__name__}")
+            silent_since = None
+            events: list[Event] = unpack(packed)
+            self.events += len(events)
+            for ticket, payload in events:
+                self._deliver(ticket, payload)
+
+    def _deliver(self, ticket: int, payload: Payload) -> None:
+        ends = not isinstance(payload, Delta)
+        pending = self._pending.pop(ticket, None) if ends else self._pending.get(ticket)
+        if pending is not None:
+            pending.deliver(payload)
+
+    def _fail(self, tickets: Sequence[int], reason: str) -> None:
+        for ticket in tickets:
+            if (pending := self._pending.pop(ticket, None)) is not None:
+                pending.deliver(HostLost(f"{self._name}: {reason}"))
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
