@@ -1,0 +1,52 @@
+"""What must be the same when a run is resumed, and the sentence that names what differs."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from typing import Any
+
+import orjson
+
+from local_fusion.batch.options import BatchOptions
+from local_fusion.fusion.recipe import Recipe
+
+
+def identity_of(recipe: Recipe, options: BatchOptions) -> dict[str, Any]:
+    """Everything but the input that decides the results of a run, as plain JSON data."""
+    data = {
+        "fusion": recipe.name,
+        "seed": options.seed,
+        "settings": recipe.settings.model_dump(mode="json", exclude_none=True),
+        "panel": [
+            {"model": seat.model, "samples": seat.samples, "weight": seat.weight, "sampling": asdict(seat.sampling)}
+            for seat in recipe.seats
+        ],
+        "judge_sampling": asdict(recipe.judge_sampling),
+        "writer_sampling": {name: asdict(sampling) for name, sampling in recipe.writer_sampling.items()},
+        "templates": recipe.prompts.digest,
+        "weights": dict(recipe.digests),
+        "more": dict(options.identity),
+    }
+    plain: dict[str, Any] = orjson.loads(orjson.dumps(data))
+    return plain
+
+
+def digest_of(identity: Mapping[str, Any]) -> str:
+    """sha256 of the identity, its keys in order."""
+    return hashlib.sha256(orjson.dumps(identity, option=orjson.OPT_SORT_KEYS)).hexdigest()
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """Dotted names of what is not the same in both."""
+    before, after = dict(_flat(old, "")), dict(_flat(new, ""))
+    return [name for name in dict.fromkeys([*before, *after]) if before.get(name) != after.get(name)]
+
+
+def _flat(value: Any, name: str) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, Mapping | list) and value:
+        for key, entry in value.items() if isinstance(value, Mapping) else enumerate(value):
+            yield from _flat(entry, f"{name}.{key}" if name else str(key))
+    else:
+        yield name, value
