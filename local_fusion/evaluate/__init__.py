@@ -1,0 +1,1 @@
+"""Measurement: arms over one set of panel answers, with intervals."""
