@@ -1,0 +1,105 @@
+"""Memory and speed of the batch driver: scripted engines that answer at once, runs of different lengths.
+
+    python benchmarks/batch_memory.py --rows 10000 300000
+
+Each run has a process of its own; a second process then opens the finished run again. Printed per run: rows/s, the
+peak and the last resident memory of the driver in MB, seconds and memory of the resume. What must hold: memory grows
+by at most 64 MB from 10,000 to 300,000 rows. The engines live in the driver's process and are counted with it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import resource
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+MODELS = ("ada", "bob", "cyd")
+PAGE_MB = os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+def write_input(path: Path, rows: int) -> None:
+    """Rows of a prompt of 200 characters each."""
+    with path.open("w") as handle:
+        for row in range(rows):
+            handle.write(json.dumps({"id": f"row-{row}", "prompt": f"Question {row}: {'what is it? ' * 15}"}) + "\n")
+
+
+def resident_mb() -> float:
+    """Memory of this process that is in RAM now."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * PAGE_MB
+
+
+async def session(source: Path, folder: Path, mode: str, members: int, in_flight: int) -> dict[str, float]:
+    """One run, or one resume, in this process."""
+    from local_fusion.batch.options import BatchOptions
+    from local_fusion.batch.run import run_batch
+    from local_fusion.config import parse_config
+    from local_fusion.engines.local import LocalEngines
+    from local_fusion.fusion.recipe import make_recipe
+
+    names = MODELS[:members]
+    models = "".join(f"  {name}: {{engine: scripted}}\n" for name in names)
+    config = parse_config(f"models:\n{models}fusions:\n  trio: {{panel: [{', '.join(names)}], mode: {mode}}}\n")
+    recipe = make_recipe("trio", config.fusions["trio"], config.models)
+    engines = await LocalEngines.start(config, names)
+    before, begun = resident_mb(), time.perf_counter()
+    summary = await run_batch(source, folder, engines, recipe, BatchOptions(in_flight=in_flight), lambda _: None)
+    seconds = time.perf_counter() - begun
+    await engines.close()
+    return {
+        "rows_per_s": (summary.succeeded - summary.resumed) / seconds,
+        "seconds": seconds,
+        "before_mb": before,
+        "last_mb": resident_mb(),
+        "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+    }
+
+
+def in_own_process(source: Path, folder: Path, options: argparse.Namespace) -> dict[str, float]:
+    """The same in a process of its own, so that its memory is its own."""
+    command = [sys.executable, __file__, "--session", str(source), str(folder), "--mode", options.mode]
+    command += ["--members", str(options.members), "--in-flight", str(options.in_flight)]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    result: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return result
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rows", type=int, nargs="+", default=[10_000, 300_000])
+    parser.add_argument("--mode", default="best-of")
+    parser.add_argument("--members", type=int, choices=range(1, len(MODELS) + 1), default=len(MODELS))
+    parser.add_argument("--in-flight", type=int, default=256)
+    parser.add_argument("--folder", type=Path, help="where the runs are made; default: the system's temporary folder")
+    parser.add_argument("--session", nargs=2, type=Path, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.session:
+        source, folder = options.session
+        print(json.dumps(asyncio.run(session(source, folder, options.mode, options.members, options.in_flight))))
+        return
+    print(f"{'rows':>9} {'rows/s':>8} {'peak MB':>8} {'last MB':>8} {'resume s':>9} {'resume peak MB':>15}")
+    for rows in options.rows:
+        place = Path(tempfile.mkdtemp(prefix="batch-memory-", dir=options.folder))
+        try:
+            write_input(place / "in.jsonl", rows)
+            run = in_own_process(place / "in.jsonl", place / "out", options)
+            again = in_own_process(place / "in.jsonl", place / "out", options)
+        finally:
+            shutil.rmtree(place)
+        print(
+            f"{rows:>9,} {run['rows_per_s']:>8.0f} {run['peak_mb']:>8.1f} {run['last_mb']:>8.1f} "
+            f"{again['seconds']:>9.2f} {again['peak_mb']:>15.1f}",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main()
