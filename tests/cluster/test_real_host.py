@@ -33,7 +33,6 @@ pytestmark = [
     pytest.mark.vllm,
     pytest.mark.ray,
     pytest.mark.slow,
-    pytest.mark.skipif(not MODEL.is_dir(), reason="the shipped weights are not here"),
 ]
 
 
