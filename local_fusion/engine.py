@@ -2,10 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from dataclasses import replace
 from typing import Protocol, runtime_checkable
 
-from local_fusion.types import Call, Completion, Delta, EngineInfo, Health, LabelCall, LabelRead, Message
+from local_fusion.types import (
+    Call,
+    Completion,
+    Delta,
+    EngineInfo,
+    Health,
+    LabelCall,
+    LabelRead,
+    Message,
+    TextCall,
+    TextCompletion,
+)
 
 
 class Engine(Protocol):
@@ -20,8 +33,9 @@ class Engine(Protocol):
         Raises CallError (timeout, context exceeded, engine died, …)."""
         ...
 
-    def stream(self, call: Call) -> AsyncIterator[Delta | Completion]:
-        """Yield deltas as they come, then exactly one Completion. Raises CallError."""
+    def stream(self, call: Call) -> AsyncGenerator[Delta | Completion, None]:
+        """Yield deltas as they come, then exactly one Completion; the deltas joined are the completion. Raises
+        CallError."""
         ...
 
     async def label_read(self, call: LabelCall) -> LabelRead:
@@ -30,6 +44,23 @@ class Engine(Protocol):
 
     async def count_tokens(self, conversations: Sequence[Sequence[Message]]) -> list[int]:
         """Prompt tokens of each conversation, rendered by the model's own chat template and tokenizer."""
+        ...
+
+    def complete(self, call: TextCall) -> AsyncGenerator[Delta | TextCompletion, None]:
+        """Continue a text or token ids, without chat template: deltas where `call.stream`, then one TextCompletion,
+        whose log-probabilities are one per generated token. Raises CallError."""
+        ...
+
+    async def tokenize(self, text: str | Sequence[Message], special: bool = True) -> list[int]:
+        """Token ids of a text (`special`: with the tokenizer's own beginning), or of a conversation as rendered."""
+        ...
+
+    async def detokenize(self, tokens: Sequence[int]) -> str:
+        """The text of token ids, special tokens included. Raises CallError for an id that is none."""
+        ...
+
+    async def count_running(self) -> int:
+        """Calls under way now, as the engine itself counts them; no probe, so it is cheap."""
         ...
 
     async def abort(self, call_ids: Sequence[str]) -> None:
@@ -79,6 +110,23 @@ class Engines(Protocol):
     def __contains__(self, model: object) -> bool: ...
 
 
+def join_deltas(earlier: Delta, later: Delta) -> Delta:
+    """Two pieces of one stream, one after the other, as one; pieces of the same tool call become one."""
+    tools = earlier.tools + later.tools
+    if earlier.tools and later.tools and earlier.tools[-1].index == later.tools[0].index:
+        first, second = earlier.tools[-1], later.tools[0]
+        one = replace(
+            first,
+            id=first.id or second.id,
+            name=first.name or second.name,
+            arguments=first.arguments + second.arguments,
+        )
+        tools = (*earlier.tools[:-1], one, *later.tools[1:])
+    return Delta(
+        earlier.text + later.text, earlier.reasoning + later.reasoning, tools, earlier.logprobs + later.logprobs
+    )
+
+
 class PassingEngine:
     """Stands in front of an engine and passes everything on; subclasses change what they are for.
 
@@ -91,15 +139,30 @@ class PassingEngine:
     async def generate(self, call: Call) -> Completion:
         return await self._engine.generate(call)
 
-    async def stream(self, call: Call) -> AsyncIterator[Delta | Completion]:
-        async for item in self._engine.stream(call):
-            yield item
+    async def stream(self, call: Call) -> AsyncGenerator[Delta | Completion, None]:
+        async with aclosing(self._engine.stream(call)) as items:
+            async for item in items:
+                yield item
 
     async def label_read(self, call: LabelCall) -> LabelRead:
         return await self._engine.label_read(call)
 
     async def count_tokens(self, conversations: Sequence[Sequence[Message]]) -> list[int]:
         return await self._engine.count_tokens(conversations)
+
+    async def complete(self, call: TextCall) -> AsyncGenerator[Delta | TextCompletion, None]:
+        async with aclosing(self._engine.complete(call)) as items:
+            async for item in items:
+                yield item
+
+    async def tokenize(self, text: str | Sequence[Message], special: bool = True) -> list[int]:
+        return await self._engine.tokenize(text, special)
+
+    async def detokenize(self, tokens: Sequence[int]) -> str:
+        return await self._engine.detokenize(tokens)
+
+    async def count_running(self) -> int:
+        return await self._engine.count_running()
 
     async def abort(self, call_ids: Sequence[str]) -> None:
         await self._engine.abort(call_ids)

@@ -50,4 +50,4 @@ def check_rows(source: Path, recipe: Recipe, options: BatchOptions) -> Summary:
 
 def terms_of(source: Path, recipe: Recipe, options: BatchOptions) -> Terms:
     """What the rows of this run share. Fields of a row go over the sampling of the first writer."""
-    return Terms(recipe.name, options.seed, recipe.writer_sampling[recipe.writers[0]], source.name)
+    return Terms(recipe.name, options.seed, recipe.writer_sampling[recipe.writers[0]], source.name, options.ask)

@@ -29,6 +29,8 @@ def identity_of(recipe: Recipe, options: BatchOptions) -> dict[str, Any]:
         "weights": dict(recipe.digests),
         "more": dict(options.identity),
     }
+    if recipe.kinds is not None:
+        data["kinds"] = hashlib.sha256(recipe.kinds.model_dump_json().encode()).hexdigest()
     plain: dict[str, Any] = orjson.loads(orjson.dumps(data))
     return plain
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
@@ -57,7 +58,7 @@ class Journal:
 
     def call(self, line: int, call_id: str, outcome: Outcome) -> None:
         """Append a finished call of the row at `line`. Raises RunError."""
-        self._append(self._file, call_record(line, call_id, outcome))
+        self._append(self._file, call_record(line, call_id, outcome, time.time()))
         if not self._sync_s:
             self._guarded(self._file.sync)
 

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from local_fusion.errors import InputError
+from local_fusion.types import Request
+
+Ask = Callable[[str, Mapping[str, Any]], Request]
+"""A row's id and chat body to its request; the same for the same row, always. Raises RequestError, or waits: never."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +40,8 @@ class BatchOptions:
     """More that must be the same when a run is resumed, by name: for instance digests of model settings."""
     versions: Mapping[str, str] = field(default_factory=dict)
     """Versions written to run.json."""
+    ask: Ask | None = None
+    """Makes the requests of chat bodies; None: every row is of the run's own fusion."""
 
     def __post_init__(self) -> None:
         """Raises InputError where a number makes no sense."""

@@ -6,10 +6,11 @@ says nothing about the model: it is not journaled, and runs again on resume.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
-from typing import TypeVar
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
+from typing import Protocol, TypeVar
 
-from local_fusion.batch.journal import Journal
+from local_fusion.batch.records import Outcome
 from local_fusion.engine import Engine, Engines, PassingEngine
 from local_fusion.errors import CallError
 from local_fusion.types import Call, Completion, Delta, LabelCall, LabelRead
@@ -17,11 +18,23 @@ from local_fusion.types import Call, Completion, Delta, LabelCall, LabelRead
 Result = TypeVar("Result", Completion, LabelRead)
 
 
+class Record(Protocol):
+    """What finished calls are kept in: a run's journal, or an evaluation's store."""
+
+    def calls_of(self, line: int) -> dict[str, list[Outcome]]:
+        """Finished calls of a row, by id, oldest last."""
+        ...
+
+    def call(self, line: int, call_id: str, outcome: Outcome) -> None:
+        """Keep a finished call."""
+        ...
+
+
 class RowEngines:
     """The `Engines` of the row at `line`. `aborted`: calls the row itself has stopped. `abandoned`: engines
     went down with the run, and the row must be made again."""
 
-    def __init__(self, engines: Engines, journal: Journal, line: int, stopping: Callable[[], bool]) -> None:
+    def __init__(self, engines: Engines, journal: Record, line: int, stopping: Callable[[], bool]) -> None:
         self.abandoned = False
         self.aborted: set[str] = set()
         self.line = line
@@ -60,17 +73,18 @@ class RecallingEngine(PassingEngine):
         self._row.journal.call(self._row.line, call.id, completion)
         return completion
 
-    async def stream(self, call: Call) -> AsyncIterator[Delta | Completion]:
+    async def stream(self, call: Call) -> AsyncGenerator[Delta | Completion, None]:
         """A recalled call is its completion alone, without deltas."""
         known = self._recall(call.id, Completion)
         if known is not None:
             yield known
             return
         try:
-            async for item in self._engine.stream(call):
-                if isinstance(item, Completion):
-                    self._row.journal.call(self._row.line, call.id, item)
-                yield item
+            async with aclosing(self._engine.stream(call)) as items:
+                async for item in items:
+                    if isinstance(item, Completion):
+                        self._row.journal.call(self._row.line, call.id, item)
+                    yield item
         except CallError as problem:
             self._failed(call.id, problem)
             raise

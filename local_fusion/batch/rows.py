@@ -16,6 +16,7 @@ import orjson
 
 from local_fusion.batch.ids import IdSet, LineSet
 from local_fusion.batch.lines import MAX_LINE_BYTES, read_lines
+from local_fusion.batch.options import Ask
 from local_fusion.errors import RequestError
 from local_fusion.openai_api.request import FUSION_ALIAS, parse_chat
 from local_fusion.types import Message, Request, Sampling
@@ -50,12 +51,14 @@ class BadRow:
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What all rows of a run share: its fusion's name, the seed, the sampling of the final answer, the file's name."""
+    """What all rows of a run share: its fusion's name, the seed, the sampling of the final answer, the file's name.
+    `ask`: makes the request of a chat body in another way (see `BatchOptions.ask`)."""
 
     fusion: str
     seed: int
     base: Sampling
     source: str
+    ask: Ask | None = None
 
 
 def read_rows(path: Path, terms: Terms, done: LineSet, ids: IdSet, limit: int | None = None) -> Iterator[Row | BadRow]:
@@ -179,6 +182,8 @@ def _batch_line(row_id: str, data: Mapping[str, Any], terms: Terms) -> Request:
 
 
 def _chat(row_id: str, body: Mapping[str, Any], terms: Terms) -> Request:
+    if terms.ask is not None:
+        return terms.ask(row_id, body)
     chat = parse_chat(body)
     if chat.model is not None and chat.model not in (terms.fusion, FUSION_ALIAS):
         raise RequestError(

@@ -22,7 +22,7 @@ from local_fusion.cluster.wire import AnyCall, Payload, Submission, pack, unpack
 from local_fusion.config import ModelSettings
 from local_fusion.engine import Engine, Mortal, Sleeper
 from local_fusion.errors import CallAborted, CallError, EngineDied
-from local_fusion.types import Delta, EngineInfo, Health, LabelCall
+from local_fusion.types import Call, Delta, EngineInfo, Health, LabelCall
 
 _LAST_WORDS_S = 0.2
 
@@ -87,6 +87,19 @@ class Host:
     async def count_tokens(self, packed: bytes) -> list[int]:
         """See `Engine.count_tokens`; the conversations come packed."""
         return await self._up().count_tokens(unpack(packed))
+
+    async def tokenize(self, packed: bytes) -> list[int]:
+        """See `Engine.tokenize`; text and `special` come packed."""
+        text, special = unpack(packed)
+        return await self._up().tokenize(text, special)
+
+    async def detokenize(self, packed: bytes) -> str:
+        """See `Engine.detokenize`; the token ids come packed."""
+        return await self._up().detokenize(unpack(packed))
+
+    async def count_running(self) -> int:
+        """See `Engine.count_running`."""
+        return await self._engine.count_running() if self._engine is not None else 0
 
     async def check(self, timeout_s: float) -> Health:
         """See `Engine.check`."""
@@ -158,14 +171,16 @@ class Host:
         engine = self._up()
         if isinstance(call, LabelCall):
             return await engine.label_read(call)
-        if not call.stream:
+        if isinstance(call, Call) and not call.stream:
             return await engine.generate(call)
         last: Payload | None = None
-        async for piece in engine.stream(call):
-            if isinstance(piece, Delta):
-                self._outbox.post(ticket, piece)
-            else:
-                last = piece
+        stream = engine.stream(call) if isinstance(call, Call) else engine.complete(call)
+        async with contextlib.aclosing(stream) as pieces:
+            async for piece in pieces:
+                if isinstance(piece, Delta):
+                    self._outbox.post(ticket, piece)
+                else:
+                    last = piece
         if last is None:
             raise CallError(f"{self._name}: the stream ended without a completion")
         return last

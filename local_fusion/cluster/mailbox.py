@@ -8,7 +8,7 @@ its result, its error, or `HostLost` when the host went away under it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from time import monotonic
 from typing import Any
@@ -17,7 +17,7 @@ from ray.exceptions import ActorUnavailableError, RayActorError, RayError
 
 from local_fusion.cluster.wire import AnyCall, Event, Payload, Result, Submission, pack, unpack
 from local_fusion.errors import CallAborted, CallError, CallTimeout
-from local_fusion.types import Call, Completion, Delta
+from local_fusion.types import Delta
 
 GROUP = 128
 """Calls in one message at most."""
@@ -88,8 +88,8 @@ class Mailbox:
         finally:
             self._leave(ticket)
 
-    async def stream(self, call: Call) -> AsyncIterator[Delta | Completion]:
-        """Pieces as they come, then the completion. Raises CallError or HostLost; closing it aborts the call."""
+    async def stream(self, call: AnyCall) -> AsyncGenerator[Delta | Result, None]:
+        """Pieces as they come, then the result. Raises CallError or HostLost; closing it aborts the call."""
         queue: asyncio.Queue[Payload | HostLost] = asyncio.Queue()
         ticket = self._post(call, queue.put_nowait)
         ends = None if call.timeout_s is None else monotonic() + call.timeout_s + _TIMEOUT_MARGIN_S
@@ -102,10 +102,8 @@ class Mailbox:
                     raise CallTimeout(f"{self._name}: no answer within {call.timeout_s:g} s") from None
                 if isinstance(payload, CallError | HostLost):
                     raise payload
-                if isinstance(payload, Delta):
-                    yield payload
-                elif isinstance(payload, Completion):
-                    yield payload
+                yield payload
+                if not isinstance(payload, Delta):
                     return
         finally:
             self._leave(ticket)

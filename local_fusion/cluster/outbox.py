@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 
 from local_fusion.cluster.wire import Event, Payload
+from local_fusion.engine import join_deltas
 from local_fusion.types import Delta
 
 
@@ -28,8 +29,7 @@ class Outbox:
             if place is not None:
                 earlier = self._events[place - self._dropped][1]
                 if isinstance(earlier, Delta):
-                    payload = Delta(earlier.text + payload.text, earlier.reasoning + payload.reasoning)
-                    self._events[place - self._dropped] = (ticket, payload)
+                    self._events[place - self._dropped] = (ticket, join_deltas(earlier, payload))
                     return
             self._open_deltas[ticket] = self._dropped + len(self._events)
         elif self._open_deltas:

@@ -9,18 +9,30 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import replace
 from time import monotonic
-from typing import Any
+from typing import Any, cast
 
+from local_fusion.cluster.given import Departed, Given
 from local_fusion.cluster.line import Line
 from local_fusion.cluster.mailbox import HostLost
-from local_fusion.cluster.replica import Replica
-from local_fusion.cluster.wire import Result
+from local_fusion.cluster.replica import Question, Replica
+from local_fusion.cluster.wire import Result, pack
 from local_fusion.config import ModelSettings
 from local_fusion.errors import CallAborted, CallError, CallTimeout, EngineDied
-from local_fusion.types import Call, Completion, Delta, EngineInfo, Health, LabelCall, LabelRead, Message
+from local_fusion.types import (
+    Call,
+    Completion,
+    Delta,
+    EngineInfo,
+    Health,
+    LabelCall,
+    LabelRead,
+    Message,
+    TextCall,
+    TextCompletion,
+)
 
 _FIRST = -(2**31)
 """Priority before that of any call."""
@@ -49,39 +61,37 @@ class RemoteEngine:
             raise CallError(f"{self.name}: the engine gave no label read")
         return result
 
-    async def stream(self, call: Call) -> AsyncIterator[Delta | Completion]:
+    async def stream(self, call: Call) -> AsyncGenerator[Delta | Completion, None]:
         """See `Engine.stream`. Sent again after pieces were given, it goes on where they ended, if it says the same."""
-        call = call if call.stream else replace(call, stream=True)
-        given = _Given()
-        attempts = _Attempts(self.name, self._retries, self._line, call)
-        while (replica := await attempts.next_place()) is not None:
-            given.rewind()
-            try:
-                async for piece in replica.mailbox.stream(attempts.call):
-                    if isinstance(piece, Completion):
-                        yield piece
-                        return
-                    if (fresh := given.fresh(piece)) is not None:
-                        yield fresh
-            except HostLost as lost:
-                attempts.reason = str(lost)
-            except _Departed:
-                break
-            finally:
-                self._line.leave(replica)
-        raise attempts.failure()
+        async with contextlib.aclosing(self._pieces(call if call.stream else replace(call, stream=True))) as pieces:
+            async for piece in pieces:
+                if isinstance(piece, Delta | Completion):
+                    yield piece
+
+    async def complete(self, call: TextCall) -> AsyncGenerator[Delta | TextCompletion, None]:
+        """See `Engine.complete`; where it streams, as `stream`."""
+        async with contextlib.aclosing(self._pieces(call)) as pieces:
+            async for piece in pieces:
+                if isinstance(piece, Delta | TextCompletion):
+                    yield piece
 
     async def count_tokens(self, conversations: Sequence[Sequence[Message]]) -> list[int]:
         """See `Engine.count_tokens`."""
-        for _ in range(self._retries + 1):
-            replica = next((one for one in self._replicas if one.state == "ready"), None)
-            if replica is not None:
-                try:
-                    return await replica.count_tokens(conversations)
-                except HostLost:
-                    continue
-            self._line.leave(await self._line.enter(_FIRST, ""))
-        raise EngineDied(f"{self.name}: its host died while it counted tokens")
+        return cast("list[int]", await self._answer("count_tokens", pack(conversations)))
+
+    async def tokenize(self, text: str | Sequence[Message], special: bool = True) -> list[int]:
+        """See `Engine.tokenize`."""
+        return cast("list[int]", await self._answer("tokenize", pack((text, special))))
+
+    async def detokenize(self, tokens: Sequence[int]) -> str:
+        """See `Engine.detokenize`."""
+        return cast("str", await self._answer("detokenize", pack(list(tokens))))
+
+    async def count_running(self) -> int:
+        """See `Engine.count_running`; of all replicas that are up."""
+        up = [replica for replica in self._replicas if replica.state == "ready"]
+        counts = await asyncio.gather(*(replica.ask("count_running") for replica in up), return_exceptions=True)
+        return sum(count for count in counts if isinstance(count, int))
 
     async def abort(self, call_ids: Sequence[str]) -> None:
         """See `Engine.abort`."""
@@ -109,6 +119,40 @@ class RemoteEngine:
 
     async def close(self) -> None:
         """Nothing: `Fleet.close` ends the hosts."""
+
+    async def _answer(self, method: Question, packed: bytes) -> Any:
+        """What the first replica that is up answers; one that dies over it is replaced by the next."""
+        for _ in range(self._retries + 1):
+            replica = next((one for one in self._replicas if one.state == "ready"), None)
+            if replica is not None:
+                try:
+                    return await replica.ask(method, packed)
+                except HostLost:
+                    continue
+            self._line.leave(await self._line.enter(_FIRST, ""))
+        raise EngineDied(f"{self.name}: its host died under {method}")
+
+    async def _pieces(self, call: Call | TextCall) -> AsyncGenerator[Delta | Result, None]:
+        """Pieces and the result of a call, over as many hosts as it takes."""
+        given = Given()
+        attempts = _Attempts(self.name, self._retries, self._line, call)
+        while (replica := await attempts.next_place()) is not None:
+            given.rewind()
+            try:
+                async with contextlib.aclosing(replica.mailbox.stream(attempts.call)) as pieces:
+                    async for piece in pieces:
+                        if not isinstance(piece, Delta):
+                            yield piece
+                            return
+                        if (fresh := given.fresh(piece)) is not None:
+                            yield fresh
+            except HostLost as lost:
+                attempts.reason = str(lost)
+            except Departed:
+                break
+            finally:
+                self._line.leave(replica)
+        raise attempts.failure()
 
     async def _ask(self, call: Call | LabelCall) -> Result:
         attempts = _Attempts(self.name, self._retries, self._line, call)
@@ -155,35 +199,3 @@ class _Attempts:
             f"{self._name}: the host went away under each attempt of the call ({self.reason}); "
             "see the host's log, and models.call_retries"
         )
-
-
-class _Departed(Exception):
-    """A stream that was sent again says something else than before."""
-
-
-class _Given:
-    """What of a stream was given out already, so that a second attempt does not repeat it."""
-
-    def __init__(self) -> None:
-        self._text = self._reasoning = ""
-        self._text_again = self._reasoning_again = 0
-
-    def rewind(self) -> None:
-        """A new attempt begins."""
-        self._text_again = self._reasoning_again = 0
-
-    def fresh(self, piece: Delta) -> Delta | None:
-        """The part of `piece` not given before. Raises _Departed."""
-        text, self._text, self._text_again = _beyond(self._text, self._text_again, piece.text)
-        reasoning, self._reasoning, self._reasoning_again = _beyond(
-            self._reasoning, self._reasoning_again, piece.reasoning
-        )
-        return Delta(text, reasoning) if text or reasoning else None
-
-
-def _beyond(given: str, place: int, piece: str) -> tuple[str, str, int]:
-    """Of `piece`, which stands at `place`: what lies beyond `given`; then all that is given now, and the next place."""
-    known = given[place : place + len(piece)]
-    if not piece.startswith(known):
-        raise _Departed
-    return piece[len(known) :], given + piece[len(known) :], place + len(piece)

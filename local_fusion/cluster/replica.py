@@ -12,7 +12,7 @@ import os
 import signal
 from collections.abc import Callable, Sequence
 from time import monotonic
-from typing import Any
+from typing import Any, Literal
 
 import ray
 from ray.exceptions import RayActorError, RayError, RayTaskError
@@ -22,15 +22,16 @@ from local_fusion.cluster.mailbox import HostLost, Mailbox
 from local_fusion.cluster.plan import HostPlan
 from local_fusion.cluster.session import Session
 from local_fusion.cluster.state import HostState, State
-from local_fusion.cluster.wire import pack
 from local_fusion.errors import CallError, LocalFusionError, StartError
-from local_fusion.types import EngineInfo, Message
+from local_fusion.types import EngineInfo
 
 _MARGIN_S = 2.0  # a probe's own time limit is kept in the host; this is for the message
 _PLACING_S = 300.0
 _SHUTDOWN_S = 20.0
 _LONGEST_PAUSE_S = 30.0
 _DEFAULT_IN_FLIGHT = 1024
+Question = Literal["count_tokens", "tokenize", "detokenize", "count_running"]
+"""What a host answers at once, beside its calls."""
 
 
 class Replica:
@@ -147,17 +148,18 @@ class Replica:
         self._enter("restarting")
         await self._revive()
 
-    async def count_tokens(self, conversations: Sequence[Sequence[Message]]) -> list[int]:
-        """See `Engine.count_tokens`. Raises HostLost where the host went away."""
+    async def ask(self, method: Question, *packed: bytes) -> Any:
+        """Ask the host something that takes no place. Raises CallError, or HostLost where it went away."""
+        if self._actor is None:
+            raise HostLost(f"{self.plan.model}: its host is not up")
         try:
-            counts: list[int] = await self._actor.count_tokens.remote(pack(conversations))
+            return await getattr(self._actor, method).remote(*packed)
         except RayTaskError as problem:
             if isinstance(problem.cause, CallError):
                 raise problem.cause from None
-            raise CallError(f"{self.plan.model}: counting tokens failed with {type(problem.cause).__name__}") from None
+            raise CallError(f"{self.plan.model}: {method} failed with {type(problem.cause).__name__}") from None
         except RayActorError:
             raise HostLost(f"{self.plan.model}: its process died") from None
-        return counts
 
     def abort(self, call_ids: Sequence[str]) -> None:
         """Stop these calls; unknown ids are ignored."""

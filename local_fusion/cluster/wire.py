@@ -22,14 +22,18 @@ from local_fusion.types import (
     LabelRead,
     Message,
     Sampling,
+    TextCall,
+    TextCompletion,
     Timing,
+    TokenLogprob,
     Tokens,
     ToolCall,
+    ToolDelta,
 )
 
-AnyCall: TypeAlias = Call | LabelCall
-Result: TypeAlias = Completion | LabelRead
-Payload: TypeAlias = Completion | LabelRead | Delta | CallError
+AnyCall: TypeAlias = Call | LabelCall | TextCall
+Result: TypeAlias = Completion | LabelRead | TextCompletion
+Payload: TypeAlias = Result | Delta | CallError
 Submission: TypeAlias = tuple[int, AnyCall]
 """A call under the number its mailbox gave it."""
 Event: TypeAlias = tuple[int, Payload]
@@ -46,7 +50,22 @@ def _reducer(kind: type) -> _Reducer:
 
 _TABLE: dict[type, _Reducer] = {
     kind: _reducer(kind)
-    for kind in (Call, LabelCall, Message, Sampling, ToolCall, Completion, LabelRead, Delta, Tokens, Timing)
+    for kind in (
+        Call,
+        LabelCall,
+        TextCall,
+        Message,
+        Sampling,
+        ToolCall,
+        Completion,
+        LabelRead,
+        TextCompletion,
+        Delta,
+        ToolDelta,
+        TokenLogprob,
+        Tokens,
+        Timing,
+    )
 }
 
 

@@ -2,6 +2,7 @@
 
 from local_fusion.config.load import Config, find_config, load_config, parse_config
 from local_fusion.config.schema import FusionSettings, MemberSettings, ModelSettings, RuntimeSettings, SamplingSettings
+from local_fusion.config.server import ServerSettings
 
 __all__ = [
     "Config",
@@ -10,6 +11,7 @@ __all__ = [
     "ModelSettings",
     "RuntimeSettings",
     "SamplingSettings",
+    "ServerSettings",
     "find_config",
     "load_config",
     "parse_config",

@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from local_fusion.config.schema import FusionSettings, ModelSettings, RuntimeSettings
+from local_fusion.config.server import ServerSettings
 
 
 def editor_schema() -> dict[str, Any]:
     """JSON Schema (2020-12) of a whole configuration file."""
     definitions: dict[str, Any] = {}
-    for kind in (ModelSettings, FusionSettings, RuntimeSettings):
+    for kind in (ModelSettings, FusionSettings, RuntimeSettings, ServerSettings):
         schema = kind.model_json_schema(ref_template="#/$defs/{model}")
         definitions |= schema.pop("$defs", {})
         definitions[kind.__name__] = schema
@@ -26,6 +27,7 @@ def editor_schema() -> dict[str, Any]:
             "fusions": {"type": "object", "additionalProperties": {"$ref": "#/$defs/FusionSettings"}},
             "default": {"anyOf": [name, {"type": "array", "items": name}]},
             "runtime": {"$ref": "#/$defs/RuntimeSettings"},
+            "server": {"$ref": "#/$defs/ServerSettings"},
         },
         "$defs": definitions,
     }

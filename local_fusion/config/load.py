@@ -6,7 +6,7 @@ import difflib
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from importlib import resources
 from pathlib import Path
@@ -17,12 +17,13 @@ from pydantic import BaseModel, ValidationError
 
 from local_fusion.config.machine import gpu_count
 from local_fusion.config.schema import FusionSettings, ModelSettings, RuntimeSettings
+from local_fusion.config.server import ServerSettings
 from local_fusion.errors import ConfigError
 
 T = TypeVar("T", bound=BaseModel)
 FILE_NAME = "models.yaml"
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
-_TOP = ("models", "fusions", "default", "runtime")
+_TOP = ("models", "fusions", "default", "runtime", "server")
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ class Config:
     defaults: tuple[str, ...]
     runtime: RuntimeSettings
     source: Path | None = None
+    server: ServerSettings = field(default_factory=ServerSettings)
 
     @cached_property
     def default(self) -> str:
@@ -132,7 +134,11 @@ def parse_config(text: str, source: Path | None = None) -> Config:
         if name not in fusions:
             raise ConfigError(f"{where}: default: no fusion is called {name!r}{nearest(name, fusions)}")
     runtime = _check(RuntimeSettings, data.get("runtime") or {}, f"{where}: runtime")
-    return Config(models, fusions, defaults, runtime, source)
+    server = _check(ServerSettings, data.get("server") or {}, f"{where}: server")
+    for name in server.fusions:
+        if name not in fusions:
+            raise ConfigError(f"{where}: server.fusions: no fusion is called {name!r}{nearest(name, fusions)}")
+    return Config(models, fusions, defaults, runtime, source, server)
 
 
 def expand(text: str, where: str) -> str:

@@ -182,6 +182,9 @@ class FusionSettings(Settings):
     """Difference of probability under which the top two are compared as a pair, in both orders."""
     early_exit: bool = True
     """Vote: abort the members that can no longer change the winner."""
+    exit_confidence: Annotated[float, Field(gt=0.5, lt=1)] | None = None
+    """Vote: ask one sample of each member, then the next, until the leading value stays ahead with this probability;
+    `local-fusion calibrate` finds a good one. Default: all samples at once."""
     rounds: Annotated[int, Field(ge=1, le=5)] = 1
     """Debate: rounds of revision."""
     debate_then: Literal["vote", "merge"] = "vote"
@@ -194,6 +197,8 @@ class FusionSettings(Settings):
     answers are too long for one."""
     skip_certainty: Annotated[float, Field(ge=0, le=1)] | None = None
     """Auto: first ask the first member alone; this certain, its answer is returned."""
+    kinds: str | None = None
+    """Auto: table of kinds of prompts and the recipe that won for each, written by `local-fusion calibrate`; a path."""
     templates: str = "default"
     """Template set: default, short, or the path of a YAML file."""
     judge_sampling: SamplingSettings = SamplingSettings(temperature=0.0)

@@ -2,6 +2,7 @@
 
 Invariant: what a call gives is a function of its seed (label reads: of their messages), the engine's name and the
 settings; never of time or of other calls. No tasks and, without delays, no timers: one cooperative yield a call.
+A token is a word with the space before it. Ids of words are given out as they are met, in this process only.
 """
 
 from __future__ import annotations
@@ -10,13 +11,15 @@ import asyncio
 import hashlib
 import math
 import os
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from pathlib import Path
 from time import perf_counter
 
 from local_fusion import __version__
 from local_fusion.config.schema import ScriptedSettings
 from local_fusion.engines import scripted_text
+from local_fusion.engines.scripted_live import Live
+from local_fusion.engines.scripted_tokens import Vocabulary, prompt_logprobs, token_logprob
 from local_fusion.errors import CallAborted, CallError, CallTimeout, ContextExceeded
 from local_fusion.types import (
     Call,
@@ -28,22 +31,18 @@ from local_fusion.types import (
     LabelCall,
     LabelRead,
     Message,
+    TextCall,
+    TextCompletion,
     Timing,
+    TokenLogprob,
     Tokens,
     ToolCall,
+    ToolDelta,
 )
 
 _FULL = float(2**64)
-
-
-class _Live:
-    """A call under way; `future` is what it waits on, where it waits at all."""
-
-    __slots__ = ("aborted", "future")
-
-    def __init__(self) -> None:
-        self.aborted = False
-        self.future: asyncio.Future[None] | None = None
+_ARGUMENT_PIECE = 8
+"""Characters of a tool call's arguments in one delta."""
 
 
 class ScriptedEngine:
@@ -57,7 +56,8 @@ class ScriptedEngine:
         self.failed = 0
         self.aborted = 0
         self._hung = False
-        self._live: dict[str, list[_Live]] = {}
+        self._vocabulary = Vocabulary()
+        self._live: dict[str, list[Live]] = {}
         s = self.settings
         self._draws_needed = bool(s.fail_rate or s.hang_rate or s.garbage_rate or s.empty_rate or s.delay_spread)
 
@@ -88,8 +88,8 @@ class ScriptedEngine:
         self._leave(call.id, live, None)
         return completion
 
-    async def stream(self, call: Call) -> AsyncIterator[Delta | Completion]:
-        """See `Engine.stream`: a delta a word."""
+    async def stream(self, call: Call) -> AsyncGenerator[Delta | Completion, None]:
+        """See `Engine.stream`: a delta a word, or a piece of a tool call."""
         begun = perf_counter()
         live = self._enter(call.id)
         try:
@@ -100,10 +100,9 @@ class ScriptedEngine:
             await self._wait(live, None if hangs else before, begun, call.timeout_s)
             first = perf_counter() - begun
             completion = self._completion(call, prompt, text, begun, first)
-            for words, thought in ((completion.reasoning or "", True), (completion.text or "", False)):
-                for word in scripted_text.pieces(words):
-                    await self._wait(live, pause, begun, call.timeout_s)
-                    yield Delta(reasoning=word) if thought else Delta(text=word)
+            for delta in self._deltas(call, completion):
+                await self._wait(live, pause, begun, call.timeout_s)
+                yield delta
             completion = self._completion(call, prompt, text, begun, first)
         except BaseException as problem:
             self._leave(call.id, live, problem)
@@ -138,6 +137,59 @@ class ScriptedEngine:
         self._leave(call.id, live, None)
         return read
 
+    async def complete(self, call: TextCall) -> AsyncGenerator[Delta | TextCompletion, None]:
+        """See `Engine.complete`: what a chat of that one message would be answered, a delta a word."""
+        begun = perf_counter()
+        live = self._enter(call.id)
+        try:
+            prompt = self._vocabulary.ids(call.prompt) if isinstance(call.prompt, str) else list(call.prompt)
+            asked = Message("user", self._vocabulary.text(prompt))
+            self._check_context(len(prompt))
+            chat = Call(call.id, (asked,), call.sampling, call.seed)
+            said, delay, hangs = self._script(chat, len(prompt))
+            most = min(call.sampling.max_tokens, self.settings.context - len(prompt))
+            words = list(scripted_text.pieces(said))
+            reason: FinishReason = "length" if len(words) > most or most == 0 else "stop"
+            words = words[:most]
+            pause = 1.0 / self.settings.tokens_per_s if self.settings.tokens_per_s and call.stream else 0.0
+            await self._wait(live, None if hangs else max(0.0, delay - pause * len(words)), begun, call.timeout_s)
+            first = perf_counter() - begun
+            for word in words if call.stream else ():
+                await self._wait(live, pause, begun, call.timeout_s)
+                yield Delta(text=word, logprobs=self._logprobs(word, call.logprobs))
+            text = "".join(words)
+            scored = call.echo and call.logprobs is not None
+            completion = TextCompletion(
+                call_id=call.id,
+                model=self.name,
+                text=text,
+                finish_reason=reason,
+                prompt_token_ids=tuple(prompt),
+                token_ids=tuple(self._vocabulary.ids(text)),
+                tokens=Tokens(len(prompt), 0, len(words)),
+                logprobs=self._logprobs(text, call.logprobs),
+                prompt_logprobs=prompt_logprobs(self._vocabulary, self.name, prompt, call.logprobs) if scored else (),
+                timing=Timing(perf_counter() - begun, 0.0, first),
+            )
+        except BaseException as problem:
+            self._leave(call.id, live, problem)
+            raise
+        self._leave(call.id, live, None)
+        yield completion
+
+    async def tokenize(self, text: str | Sequence[Message], special: bool = True) -> list[int]:
+        """See `Engine.tokenize`; no token is special."""
+        texts = [text] if isinstance(text, str) else [message.content for message in text]
+        return [token for one in texts for token in self._vocabulary.ids(one)]
+
+    async def detokenize(self, tokens: Sequence[int]) -> str:
+        """See `Engine.detokenize`."""
+        return self._vocabulary.text(tokens)
+
+    async def count_running(self) -> int:
+        """See `Engine.count_running`."""
+        return self.running
+
     async def count_tokens(self, conversations: Sequence[Sequence[Message]]) -> list[int]:
         """A token is a word."""
         return [_words(messages) for messages in conversations]
@@ -146,9 +198,7 @@ class ScriptedEngine:
         """See `Engine.abort`."""
         for call_id in call_ids:
             for live in self._live.get(call_id, ()):
-                live.aborted = True
-                if live.future is not None:
-                    _wake(live.future)
+                live.abort()
 
     async def check(self, timeout_s: float = 10.0) -> Health:
         """Ready, unless `hang_rate` is 1 and a call has hung: then, as in a stuck engine, the probe hangs too."""
@@ -170,11 +220,11 @@ class ScriptedEngine:
         """Abort what is under way."""
         await self.abort(list(self._live))
 
-    def _enter(self, call_id: str) -> _Live:
+    def _enter(self, call_id: str) -> Live:
         self.started += 1
         if self.settings.crash_after is not None and self.started >= self.settings.crash_after:
             self._crash()
-        live = _Live()
+        live = Live()
         others = self._live.get(call_id)
         if others is None:
             self._live[call_id] = [live]
@@ -182,7 +232,7 @@ class ScriptedEngine:
             others.append(live)
         return live
 
-    def _leave(self, call_id: str, live: _Live, problem: BaseException | None) -> None:
+    def _leave(self, call_id: str, live: Live, problem: BaseException | None) -> None:
         others = self._live[call_id]
         if len(others) == 1:
             del self._live[call_id]
@@ -207,11 +257,31 @@ class ScriptedEngine:
     def _prompt_tokens(self, messages: Sequence[Message]) -> int:
         """Words of the prompt. Raises ContextExceeded."""
         prompt = _words(messages)
+        self._check_context(prompt)
+        return prompt
+
+    def _check_context(self, prompt: int) -> None:
         if prompt + 1 > self.settings.context:
             raise ContextExceeded(
                 f"{self.name}: the prompt has {prompt} tokens, the context only {self.settings.context}; shorten it"
             )
-        return prompt
+
+    def _logprobs(self, text: str | None, top: int | None) -> tuple[TokenLogprob, ...]:
+        """Of each word of a generated text; none where `top` is None."""
+        if top is None:
+            return ()
+        tokens = self._vocabulary.ids(text or "")
+        return tuple(token_logprob(self._vocabulary, token, self.settings.certainty, top) for token in tokens)
+
+    def _deltas(self, call: Call, completion: Completion) -> Iterator[Delta]:
+        for word in scripted_text.pieces(completion.reasoning or ""):
+            yield Delta(reasoning=word)
+        for word in scripted_text.pieces(completion.text or ""):
+            yield Delta(text=word, logprobs=self._logprobs(word, call.logprobs))
+        for index, tool in enumerate(completion.tool_calls):
+            yield Delta(tools=(ToolDelta(index, tool.id, tool.name),))
+            for begin in range(0, len(tool.arguments), _ARGUMENT_PIECE):
+                yield Delta(tools=(ToolDelta(index, arguments=tool.arguments[begin : begin + _ARGUMENT_PIECE]),))
 
     def _draws(self, seed: int) -> tuple[bytes, bool, bool, bool, bool, float]:
         """Digest of the seed, and what it decides: fails, hangs, is garbage, is empty, share of the delay's spread."""
@@ -257,6 +327,9 @@ class ScriptedEngine:
         if call.tools and call.tool_choice is not None and call.tool_choice not in ("auto", "none"):
             tool_calls = scripted_text.tool_calls(call)
             text, reason = None, "tool_calls"
+        elif text is not None and call.tools and call.tool_choice != "none":
+            text, tool_calls = scripted_text.split_tool_calls(text, call)
+            reason = "tool_calls" if tool_calls else reason
         count = self.settings.tokens or max(1, count)
         return Completion(
             call_id=call.id,
@@ -268,42 +341,21 @@ class ScriptedEngine:
             tokens=Tokens(prompt, 0, count),
             logprob=count * math.log(self.settings.certainty),
             timing=Timing(perf_counter() - begun, 0.0, first),
+            logprobs=self._logprobs(text, call.logprobs),
         )
 
-    async def _wait(self, live: _Live, seconds: float | None, begun: float, timeout_s: float | None) -> None:
+    async def _wait(self, live: Live, seconds: float | None, begun: float, timeout_s: float | None) -> None:
         """Wait `seconds` (None: for ever), but no longer than `timeout_s` after `begun`.
 
         Raises CallAborted, CallTimeout.
         """
         left = None if timeout_s is None else max(0.0, timeout_s - (perf_counter() - begun))
-        late = left is not None and (seconds is None or seconds > left)
-        wait = left if late else seconds
         self._hung = self._hung or seconds is None
-        if wait == 0.0:
-            await asyncio.sleep(0)
-        elif not live.aborted:
-            await self._doze(live, wait)
+        late = await live.wait(seconds, left)
         if live.aborted:
             raise CallAborted(f"{self.name}: the call was aborted")
         if late:
             raise CallTimeout(f"{self.name}: the call's time was up")
-
-    async def _doze(self, live: _Live, seconds: float | None) -> None:
-        """Wait `seconds` (None: for ever) or until aborted."""
-        loop = asyncio.get_running_loop()
-        live.future = future = loop.create_future()
-        timer = None if seconds is None else loop.call_later(seconds, _wake, future)
-        try:
-            await future
-        finally:
-            live.future = None
-            if timer is not None:
-                timer.cancel()
-
-
-def _wake(future: asyncio.Future[None]) -> None:
-    if not future.done():
-        future.set_result(None)
 
 
 def _words(messages: Sequence[Message]) -> int:

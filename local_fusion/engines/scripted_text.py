@@ -15,6 +15,7 @@ from typing import Any
 from local_fusion.types import Call, Message, ToolCall
 
 _FENCE = re.compile(r"<(?:answer )?([A-Z]) ([0-9a-f]{4,64})(?: shortened)?>\n(.*?)\n</(?:answer )?\2>", re.DOTALL)
+_TOOL_CALL = re.compile(r"<tool_call>(.*?)</tool_call>", re.DOTALL)
 _TAG = re.compile(r"<(?:answer )?[A-Z] ([0-9a-f]{4,64})(?: shortened)?>")
 _SAYING = (
     "the answer follows from what was asked and it holds in every case that was checked here "
@@ -132,6 +133,28 @@ def tool_calls(call: Call) -> tuple[ToolCall, ...]:
     return (ToolCall(id=f"call_{call.seed % 16**8:08x}", name=function["name"], arguments=arguments),)
 
 
+def split_tool_calls(text: str, call: Call) -> tuple[str | None, tuple[ToolCall, ...]]:
+    """As a tool parser does: `<tool_call>{"name": …, "arguments": {…}}</tool_call>` in an answer is a call of a tool
+    that the client gave; once the conversation ends with a tool's result, such marks are dropped."""
+    if "<tool_call>" not in text:
+        return text, ()
+    found, rest = _TOOL_CALL.findall(text), _TOOL_CALL.sub("", text)
+    if call.messages and call.messages[-1].role == "tool":
+        return rest, ()
+    known = {tool["function"]["name"] for tool in call.tools}
+    wanted: list[ToolCall] = []
+    for mark in found:
+        try:
+            asked = json.loads(mark)
+            name, arguments = asked["name"], json.dumps(asked["arguments"], ensure_ascii=False)
+        except (ValueError, KeyError, TypeError):
+            return text, ()
+        if name not in known:
+            return text, ()
+        wanted.append(ToolCall(f"call_{call.seed % 16**8:08x}{len(wanted)}", name, arguments))
+    return (rest.strip() or None) if wanted else text, tuple(wanted)
+
+
 def split_reasoning(text: str) -> tuple[str, str | None]:
     """As a reasoning parser does: without the end tag everything is reasoning and the text is None."""
     thought, end, rest = text.removeprefix("<think>").partition("</think>")
@@ -165,7 +188,7 @@ def label_chances(
     if 0 < count < len(labels):
         rest = (1.0 - certainty) / (len(labels) - count)
         return [max(certainty / count if liked else rest, 1e-9) for liked in favoured]
-    weights = [math.exp(3.0 * _liking(name, texts.get(label) or label)) for label in labels]
+    weights = [math.exp(3.0 * liking(name, texts.get(label) or label)) for label in labels]
     total = sum(weights)
     return [weight / total for weight in weights]
 
@@ -189,6 +212,7 @@ def _candidates(messages: Sequence[Message], labels: Sequence[str]) -> dict[str,
     return {"1": first, "2": second}
 
 
-def _liking(name: str, text: str) -> float:
+def liking(name: str, text: str) -> float:
+    """How much the engine `name` likes a text: 0..1, always the same."""
     digest = hashlib.blake2b(f"{name}:{text}".encode("utf-8", "surrogatepass"), digest_size=8).digest()
     return int.from_bytes(digest, "big") / 2**64

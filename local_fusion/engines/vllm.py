@@ -1,7 +1,6 @@
 """A vLLM engine held by this process: `AsyncLLM`, whose core and workers are processes of their own.
 
-Invariant: a call that ends for any reason (done, cancelled, aborted, timed out) is gone from the engine when its owner
-hears of it. Set the environment first (`airgap/env.py`), and guard `if __name__ == "__main__"` in scripts: vLLM spawns.
+Set the environment first (`airgap/env.py`), and guard `if __name__ == "__main__"` in scripts: vLLM spawns.
 `gpu_s` of a call is its share of the replica's GPU time: the time in which calls ran, divided among those running.
 """
 
@@ -9,10 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from time import perf_counter
 from typing import Any
 
 from vllm.inputs import tokens_input
@@ -22,10 +20,13 @@ from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
 
 from local_fusion.config.schema import ModelSettings
 from local_fusion.engines import vllm_args, vllm_compat, vllm_process
-from local_fusion.engines.meter import ShareMeter
-from local_fusion.engines.vllm_calls import Calls, Joiner, Prepared, label_params
+from local_fusion.engines.vllm_calls import Calls, Prepared, label_params, room_behind
 from local_fusion.engines.vllm_chat import Chat
-from local_fusion.errors import CallAborted, CallError, CallTimeout, EngineDied, StartError
+from local_fusion.engines.vllm_logprobs import TokenReader
+from local_fusion.engines.vllm_runs import Runs
+from local_fusion.engines.vllm_stream import Joiner
+from local_fusion.engines.vllm_text import Said, Texts
+from local_fusion.errors import CallError, EngineDied, StartError
 from local_fusion.types import (
     Call,
     Completion,
@@ -35,20 +36,12 @@ from local_fusion.types import (
     LabelCall,
     LabelRead,
     Message,
-    Timing,
+    TextCall,
+    TextCompletion,
     Tokens,
 )
 
 _PROBE_PRIORITY = -(2**31)
-
-
-class _Live:
-    """A call under way."""
-
-    __slots__ = ("aborted",)
-
-    def __init__(self) -> None:
-        self.aborted = False
 
 
 class VllmEngine:
@@ -62,11 +55,11 @@ class VllmEngine:
         self._chat = Chat(
             engine, settings.sampling.chat_template_kwargs or {}, settings.reasoning_parser, settings.tool_parser
         )
-        self._calls = Calls(name, self._chat, self._context)
+        reader = TokenReader(self._chat.tokenizer)
+        self._calls = Calls(name, self._chat, reader, self._context)
+        self._texts = Texts(name, engine, reader, self._context)
         self._gpus = vllm_args.gpus_of(settings)
-        self._meter = ShareMeter()
-        self._live: dict[str, list[_Live]] = {}
-        self._dead = False
+        self._runs = Runs(name, engine, self._gpus)
         self._closed = False
         self._asleep = 0
         self._before_sleep: list[int] = []
@@ -93,12 +86,12 @@ class VllmEngine:
     @property
     def running(self) -> int:
         """Calls under way, as vLLM counts them."""
-        return int(self._engine.output_processor.get_num_unfinished_requests())
+        return self._runs.running
 
     @property
     def dead(self) -> bool:
         """The engine's processes are gone; this object cannot be used again."""
-        return self._dead or bool(self._engine.errored)
+        return self._runs.dead
 
     async def died(self) -> None:
         """Return once the engine is dead (looked at twice a second)."""
@@ -107,55 +100,57 @@ class VllmEngine:
 
     async def generate(self, call: Call) -> Completion:
         """See `Engine.generate`."""
-        begun = perf_counter()
+        if call.logprobs is not None:  # which tokens are behind the text is known piece by piece
+            return await self._streamed(call)
         call = replace(call, stream=False) if call.stream else call
-        with self._watched(call.id) as live:
-            async with self._limited(call.timeout_s):
+        with self._runs.watched(call) as run:
+            async with self._runs.limited(run):
                 prepared = await self._calls.prepare(call)
-                final, share_s = await self._run(call, prepared, live)
+            final = await self._runs.final(run, prepared)
             output = final.outputs[0]
             said = self._calls.read(call, prepared, output)
-            timing = self._timing(begun, final, share_s)
-            return self._calls.completion(call, prepared, said, final, len(output.token_ids), timing)
+            return self._calls.completion(call, prepared, said, final, len(output.token_ids), self._runs.timing(run))
 
-    async def stream(self, call: Call) -> AsyncIterator[Delta | Completion]:
-        """See `Engine.stream`. The deltas joined are the completion's text and reasoning."""
-        begun = perf_counter()
+    async def stream(self, call: Call) -> AsyncGenerator[Delta | Completion, None]:
+        """See `Engine.stream`."""
         call = call if call.stream else replace(call, stream=True)
-        with self._watched(call.id) as live:
-            async with self._limited(call.timeout_s):
+        with self._runs.watched(call) as run:
+            async with self._runs.limited(run):
                 prepared = await self._calls.prepare(call)
             joiner = Joiner(call, prepared, self._calls)
-            mark = self._meter.enter()
-            share_s, final = 0.0, None
-            try:
-                async with contextlib.aclosing(self._submit(call, prepared, live)) as outputs:
-                    while True:
-                        # The limit spans no yield: it would cancel whatever the consumer does in between.
-                        async with self._limited(_left(begun, call.timeout_s)):
-                            output = await anext(outputs, None)
-                        if output is None:
-                            break
-                        final = output
-                        delta = joiner.feed(output)
-                        if delta is not None:
-                            yield delta
-            finally:
-                share_s = self._meter.leave(mark)
-            self._verify(final, live)
-            timing = self._timing(begun, final, share_s)
-            completion = self._calls.completion(call, prepared, joiner.said(), final, joiner.tokens, timing)
+            async with contextlib.aclosing(self._runs.outputs(run, prepared)) as outputs:
+                async for output in outputs:
+                    delta = joiner.feed(output)
+                    if delta is not None:
+                        yield delta
+            completion = self._calls.completion(
+                call, prepared, joiner.said(), run.final, joiner.tokens, self._runs.timing(run), joiner.logprobs
+            )
+        yield completion
+
+    async def complete(self, call: TextCall) -> AsyncGenerator[Delta | TextCompletion, None]:
+        """See `Engine.complete`."""
+        with self._runs.watched(call) as run:
+            async with self._runs.limited(run):
+                prepared = await self._texts.prepare(call)
+            said = Said()
+            async with contextlib.aclosing(self._runs.outputs(run, prepared)) as outputs:
+                async for output in outputs:
+                    said.add(output)
+                    delta = self._texts.delta(call, output) if call.stream else None
+                    if delta is not None:
+                        yield delta
+            completion = self._texts.completion(call, prepared, run, said, self._runs.timing(run))
         yield completion
 
     async def label_read(self, call: LabelCall) -> LabelRead:
         """See `Engine.label_read`. Log-probabilities are the model's own, before temperature and penalties."""
-        begun = perf_counter()
-        with self._watched(call.id) as live:
-            async with self._limited(call.timeout_s):
+        with self._runs.watched(call) as run:
+            async with self._runs.limited(run):
                 ids = await self._chat.label_ids(call.labels)
-                prompt = await self._chat.render_for_label(call.messages, call.cache_salt)
-                self._calls.room(prompt)
-                final, share_s = await self._run(call, Prepared(prompt, label_params(ids), None, None, {}), live)
+                prompt = await self._chat.render_for_label(call.messages, call.chat_template_kwargs, call.cache_salt)
+                room_behind(self.name, prompt, self._context)
+            final = await self._runs.final(run, Prepared(prompt, label_params(ids), None, None, {}))
             read = (final.outputs[0].logprobs or [{}])[0]
             if any(token not in read for token in ids):
                 raise CallError(f"{self.name}: the engine gave no log-probability for a label")
@@ -164,8 +159,22 @@ class VllmEngine:
                 self.name,
                 tuple(float(read[token].logprob) for token in ids),
                 Tokens(len(prompt.token_ids), final.num_cached_tokens or 0, 1),
-                self._timing(begun, final, share_s),
+                self._runs.timing(run),
             )
+
+    async def tokenize(self, text: str | Sequence[Message], special: bool = True) -> list[int]:
+        """See `Engine.tokenize`."""
+        if isinstance(text, str):
+            return await self._texts.tokenize(text, special)
+        return (await self._chat.render(text, {})).token_ids
+
+    async def detokenize(self, tokens: Sequence[int]) -> str:
+        """See `Engine.detokenize`."""
+        return self._texts.detokenize(tokens)
+
+    async def count_running(self) -> int:
+        """See `Engine.count_running`."""
+        return self.running
 
     async def count_tokens(self, conversations: Sequence[Sequence[Message]]) -> list[int]:
         """See `Engine.count_tokens`."""
@@ -173,12 +182,7 @@ class VllmEngine:
 
     async def abort(self, call_ids: Sequence[str]) -> None:
         """See `Engine.abort`."""
-        known = [call_id for call_id in call_ids if call_id in self._live]
-        for call_id in known:
-            for live in self._live[call_id]:
-                live.aborted = True
-        if known and not self.dead:
-            await self._engine.abort(known)
+        await self._runs.abort(call_ids)
 
     async def check(self, timeout_s: float = 10.0) -> Health:
         """See `Engine.check`."""
@@ -191,7 +195,7 @@ class VllmEngine:
         except TimeoutError:
             return Health(False, f"no token within {timeout_s:g} s", running=self.running)
         except EngineDeadError:
-            self._dead = True
+            self._runs.died = True
             return Health(False, "the engine is dead")
         except EngineGenerateError as problem:
             return Health(False, f"the probe failed: {type(problem.__cause__ or problem).__name__}")
@@ -249,8 +253,16 @@ class VllmEngine:
             await self._engine.wake_up()
         self._asleep = 0
         if await self._probe(4) != self._before_sleep:
-            self._dead = True
+            self._runs.died = True
             raise EngineDied(f"{self.name}: the model answers differently after waking; it must be loaded again")
+
+    async def _streamed(self, call: Call) -> Completion:
+        """The completion of a call run as a stream."""
+        async with contextlib.aclosing(self.stream(call)) as items:
+            async for item in items:
+                if isinstance(item, Completion):
+                    return item
+        raise CallError(f"{self.name}: the stream ended without a completion")
 
     async def _probe(self, tokens: int) -> list[int]:
         """A few greedy tokens after a fixed prompt, ahead of everything that waits."""
@@ -265,79 +277,7 @@ class VllmEngine:
             found = list(output.outputs[0].token_ids)
         return found
 
-    async def _run(self, call: Call | LabelCall, prepared: Prepared, live: _Live) -> tuple[Any, float]:
-        """The finished `RequestOutput` and the call's share of the engine's seconds."""
-        mark = self._meter.enter()
-        share_s, final = 0.0, None
-        try:
-            async for output in self._submit(call, prepared, live):
-                final = output
-        finally:
-            share_s = self._meter.leave(mark)
-        self._verify(final, live)
-        return final, share_s
-
-    def _submit(self, call: Call | LabelCall, prepared: Prepared, live: _Live) -> Any:
-        """vLLM's generator of outputs. Raises CallAborted where the call was aborted while it was prepared."""
-        if live.aborted:
-            raise CallAborted(f"{self.name}: the call was aborted")
-        return self._engine.generate(
-            prepared.prompt.engine_input, prepared.params, call.id, priority=call.priority, **prepared.extra
-        )
-
-    def _verify(self, final: Any, live: _Live) -> None:
-        reason = final.outputs[0].finish_reason if final is not None else "abort"
-        if live.aborted or reason == "abort":
-            raise CallAborted(f"{self.name}: the call was aborted")
-        if reason == "error":
-            raise CallError(f"{self.name}: the engine failed on this call")
-
-    @contextlib.contextmanager
-    def _watched(self, call_id: str) -> Iterator[_Live]:
-        """Register a call for `abort`; turn vLLM's errors into ours."""
-        live = _Live()
-        others = self._live.setdefault(call_id, [])
-        others.append(live)
-        try:
-            yield live
-        except EngineDeadError as problem:
-            self._dead = True
-            raise EngineDied(f"{self.name}: the engine died under the call") from problem
-        except EngineGenerateError as problem:
-            kind = type(problem.__cause__ or problem).__name__
-            raise CallError(f"{self.name}: the engine failed on this call ({kind})") from problem
-        except vllm_compat.CLIENT_ERRORS as problem:
-            told = vllm_compat.refusal(problem)
-            raise CallError(f"{self.name}: vLLM refuses the call ({told})", "bad_request") from problem
-        finally:
-            others.remove(live)
-            if not others:
-                self._live.pop(call_id, None)
-
-    @contextlib.asynccontextmanager
-    async def _limited(self, timeout_s: float | None) -> AsyncIterator[None]:
-        """Raise CallTimeout after `timeout_s`; leaving vLLM's generator aborts the request."""
-        try:
-            async with asyncio.timeout(timeout_s) as scope:
-                yield
-        except TimeoutError as problem:
-            if scope.expired():
-                raise CallTimeout(f"{self.name}: the call's time was up") from None
-            raise CallError(f"{self.name}: the chat template took too long", "bad_request") from problem
-
-    def _timing(self, begun: float, final: Any, share_s: float) -> Timing:
-        total_s = perf_counter() - begun
-        stats = final.metrics
-        if stats is None or not stats.scheduled_ts:
-            return Timing(total_s, gpu_s=share_s * self._gpus)
-        first = stats.first_token_ts - stats.scheduled_ts if stats.first_token_ts else None
-        return Timing(total_s, max(0.0, stats.scheduled_ts - stats.queued_ts), first, share_s * self._gpus)
-
 
 def _is_markup(token: Any) -> bool:
     """Reasoning and tool tags are often not flagged as special; a plain word that was added is no control token."""
     return token.content.strip()[:1] in ("<", "[")
-
-
-def _left(begun: float, timeout_s: float | None) -> float | None:
-    return None if timeout_s is None else max(0.0, timeout_s - (perf_counter() - begun))

@@ -18,7 +18,8 @@ from local_fusion.engines import vllm_compat
 from local_fusion.errors import CallError
 from local_fusion.types import Message, ToolCall
 
-_LONG_CHARACTERS = 16_000
+LONG_CHARACTERS = 16_000
+"""Longer prompts are rendered off the event loop."""
 _UNBOUNDED = TokenizeParams(max_total_tokens=None, add_special_tokens=False)
 _NO_REASONING = {"enable_thinking": False, "thinking": False}
 _TAIL_TOKENS = 16
@@ -89,7 +90,7 @@ class Chat:
                 }
             )
             extras = {"cache_salt": cache_salt} if cache_salt is not None else None
-            if sum(len(message.content) for message in messages) < _LONG_CHARACTERS:
+            if sum(len(message.content) for message in messages) < LONG_CHARACTERS:
                 _, (rendered,) = self._renderer.render_chat([turns], params, _UNBOUNDED, prompt_extras=extras)
             else:
                 _, (rendered,) = await self._renderer.render_chat_async(
@@ -102,9 +103,11 @@ class Chat:
             ) from problem
         return Prompt(rendered, list(rendered["prompt_token_ids"]), kwargs)
 
-    async def render_for_label(self, messages: Sequence[Message], cache_salt: str | None) -> Prompt:
+    async def render_for_label(
+        self, messages: Sequence[Message], template_kwargs: Mapping[str, Any], cache_salt: str | None
+    ) -> Prompt:
         """As `render`, with reasoning off or closed, so that the label is the very next token."""
-        prompt = await self.render(messages, _NO_REASONING, cache_salt=cache_salt)
+        prompt = await self.render(messages, {**template_kwargs, **_NO_REASONING}, cache_salt=cache_salt)
         closing = self._closing_ids(prompt.token_ids)
         if closing:
             prompt.token_ids.extend(closing)

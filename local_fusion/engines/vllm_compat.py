@@ -5,9 +5,11 @@ Importing this module imports vllm: set the environment (`airgap/env.py`) first.
 
 from __future__ import annotations
 
+import copy
 import inspect
+import json
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, lru_cache
 from importlib import metadata
 from multiprocessing.process import BaseProcess
 from types import SimpleNamespace
@@ -17,9 +19,16 @@ from vllm import exceptions
 from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
 from vllm.model_executor.models import ModelRegistry
 from vllm.parser import ParserManager
-from vllm.sampling_params import SamplingParams
+from vllm.sampling_params import SamplingParams, StructuredOutputsParams
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.detokenizer import IncrementalDetokenizer
+from vllm.v1.structured_output.backend_xgrammar import has_xgrammar_unsupported_json_features
+from xgrammar import Grammar, TokenizerInfo
+
+try:
+    from vllm.tool_parsers.streaming import extract_required_tool_call_streaming as _required
+except ImportError:  # an older vLLM has it elsewhere, and in another form
+    _required = None
 
 # 0.26 raises ValueErrors; later releases have a tree of their own, which need not be ValueErrors.
 CLIENT_ERRORS: tuple[type[Exception], ...] = (
@@ -107,12 +116,55 @@ def parse_whole(parser: Any, text: str, token_ids: Any, prompt_ids: list[int], r
 def text_of(tokenizer: Any, prompt_ids: list[int], params: SamplingParams, output: Any) -> str:
     """The text of an output made with `detokenize=False`: vLLM's own detokenizer, run once at the end. Without stop
     strings a stop is always a token, which is no text."""
+    whole = detokenizer(tokenizer, prompt_ids, params)
+    whole.update(list(output.token_ids), output.finish_reason == "stop")
+    return str(whole.get_next_output_text(True, False))
+
+
+def detokenizer(tokenizer: Any, prompt_ids: list[int], params: SamplingParams) -> Any:
+    """vLLM's own, as for a call with these parameters, but deaf to stop strings."""
+    unstopped = copy.copy(params)
+    unstopped.stop = []
     request: Any = SimpleNamespace(
-        request_id="", prompt_token_ids=prompt_ids, prompt_embeds=None, sampling_params=params
+        request_id="", prompt_token_ids=prompt_ids, prompt_embeds=None, sampling_params=unstopped
     )
-    detokenizer = IncrementalDetokenizer.from_new_request(tokenizer, request)
-    detokenizer.update(list(output.token_ids), output.finish_reason == "stop")
-    return str(detokenizer.get_next_output_text(True, False))
+    return IncrementalDetokenizer.from_new_request(tokenizer, request)
+
+
+def token_bytes(tokenizer: Any) -> list[bytes]:
+    """The bytes of each token id, by xgrammar, which knows how tokenizers write them; one by one where it does not
+    know this one."""
+    try:
+        return list(TokenizerInfo.from_huggingface(tokenizer).decoded_vocab)
+    except (ValueError, TypeError, AttributeError):
+        return [str(tokenizer.decode([token])).encode("utf-8", "replace") for token in range(len(tokenizer))]
+
+
+def tight_json(schema: Any) -> StructuredOutputsParams:
+    """Hold an output to a JSON schema without white space of its own choice: weak models go on with it for ever."""
+    text = schema if isinstance(schema, str) else json.dumps(schema)
+    grammar = _tight_grammar(text)
+    return StructuredOutputsParams(json=text) if grammar is None else StructuredOutputsParams(grammar=grammar)
+
+
+@lru_cache(maxsize=256)
+def _tight_grammar(text: str) -> str | None:
+    """None where xgrammar knows none: vLLM then says of the schema why."""
+    if has_xgrammar_unsupported_json_features(json.loads(text)):
+        return None
+    try:
+        return str(Grammar.from_json_schema(text, any_whitespace=False))
+    except RuntimeError:  # xgrammar's only error
+        return None
+
+
+def required_pieces(before: str, now: str) -> list[Any]:
+    """What of a required choice's JSON array is new between two states of its text, as vLLM's tool-call deltas. Empty
+    on a vLLM that cannot say."""
+    if _required is None or "delta_text" in parameters(_required):
+        return []
+    delta, _ = _required(previous_text=before, current_text=now, tool_call_idx=None, tool_call_id_type="random")
+    return list(delta.tool_calls) if delta is not None else []
 
 
 def reasoning_arguments(parser: Any, prompt_ids: list[int], template_kwargs: dict[str, Any]) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """Names, seeds and priorities of calls: all follow from the request, so that a journal recalls a finished call by id.
 
 Invariant: two calls with the same id ask for the same thing, and the same request on the same recipe asks for the same
-ids. A seed is a hash of request seed, request id, model, sample, stage and round; no two samples share one.
+ids. A seed is a hash of request seed, request id (or what stands for it), model, sample, stage and round; no two
+samples share one.
 """
 
 from __future__ import annotations
@@ -38,7 +39,8 @@ def priority_of(request: Request, stage: Stage) -> int:
 
 def seed_of(request: Request, model: str, sample: int, stage: str, turn: int = 0) -> int:
     """A seed of 53 bits for one call, or for one shuffle (`stage` is then any word)."""
-    text = f"{request.seed}\0{request.id}\0{model}\0{sample}\0{stage}\0{turn}"
+    name = request.id if request.seed_name is None else request.seed_name
+    text = f"{request.seed}\0{name}\0{model}\0{sample}\0{stage}\0{turn}"
     return int.from_bytes(blake2b(_bytes(text), digest_size=8).digest()) >> (64 - SEED_BITS)
 
 

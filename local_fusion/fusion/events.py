@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
-from local_fusion.types import Analysis, Answer, Choice, Failure, Verdict
+from local_fusion.types import Analysis, Answer, Choice, Failure, ToolDelta, Verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +74,7 @@ class WriterDelta:
     model: str
     text: str = ""
     reasoning: str = ""
+    tools: tuple[ToolDelta, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,12 +97,16 @@ Event = (
 )
 
 
+Deltas = bool | Literal["writer"]
+
+
 @dataclass(frozen=True, slots=True)
 class Listener:
-    """Where events go. `deltas`: also stream members and writer token by token (costs more messages)."""
+    """Where events go. `deltas`: also stream members and writer token by token, or the writer only (each costs more
+    messages)."""
 
     hear: Callable[[Event], None]
-    deltas: bool = False
+    deltas: Deltas = False
 
 
 def deaf(event: Event) -> None:

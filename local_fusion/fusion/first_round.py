@@ -66,13 +66,19 @@ def enter(session: Session, result: Result, required: bool = True) -> list[Answe
     """Put a first round's answers and failures into the session. Raises as `first_round`."""
     session.answers += result.answers
     session.failures += result.failures
-    if required and len(session.answers) < session.settings.quorum:
-        raise too_few(session)
-    missing = len(result.failures)
-    if missing:
-        asked = missing + len(result.answers) + result.aborted
-        session.degrade(f"{missing} of {asked} panel answers are missing ({reasons(result.failures)})")
+    if required:
+        if len(session.answers) < session.settings.quorum:
+            raise too_few(session)
+        missing_answers(session, result.aborted)
     return list(session.answers)
+
+
+def missing_answers(session: Session, aborted: int = 0) -> None:
+    """Say in the receipt how many of the answers that were asked for did not come, `aborted` ones not counted."""
+    missing = [failure for failure in session.failures if failure.stage == "panel"]
+    if missing:
+        asked = len(missing) + len(session.answers) + aborted
+        session.degrade(f"{len(missing)} of {asked} panel answers are missing ({reasons(missing)})")
 
 
 def too_few(session: Session) -> FusionError:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 
+from local_fusion.config.kinds import kind_of
 from local_fusion.engine import Engines
 from local_fusion.errors import CallError
 from local_fusion.fusion.events import Listener
@@ -14,7 +16,7 @@ from local_fusion.fusion.modes.layered import layered
 from local_fusion.fusion.modes.merge import merge
 from local_fusion.fusion.modes.vote import vote
 from local_fusion.fusion.outcome import Outcome
-from local_fusion.fusion.recipe import Recipe
+from local_fusion.fusion.recipe import OF_NO_KIND, Recipe
 from local_fusion.fusion.session import Session
 from local_fusion.types import Fused, Mode, Receipt, Request
 
@@ -33,9 +35,38 @@ async def fuse(request: Request, recipe: Recipe, engines: Engines, listener: Lis
 
     Cancelling aborts every call of the request; so does an early end: none is running when this returns.
     """
+    chosen, because = _by_kind(request, recipe)
+    fused = await run(request, chosen, engines, listener, MODES[chosen.settings.mode])
+    if not because:
+        return fused
+    return replace(fused, receipt=replace(fused.receipt, why=f"{because}: {fused.receipt.why}"))
+
+
+def _by_kind(request: Request, recipe: Recipe) -> tuple[Recipe, str]:
+    """The recipe that won for prompts of this kind, where the fusion has a table of kinds; and why, in words."""
+    said = [message.content for message in request.messages if message.role == "user"]
+    found = kind_of(recipe.kinds, said[-1]) if recipe.kinds is not None and said else None
+    if recipe.kinds is None:
+        return recipe, ""
+    if found is None:
+        if OF_NO_KIND not in recipe.by_kind:
+            return recipe, ""
+        return recipe.by_kind[OF_NO_KIND], f"auto: a prompt of no known kind (table {recipe.kinds.version})"
+    kind = found.kind
+    return recipe.by_kind[kind.name], f"auto: a prompt of kind {kind.name} ({kind.why}; table {recipe.kinds.version})"
+
+
+async def run(
+    request: Request,
+    recipe: Recipe,
+    engines: Engines,
+    listener: Listener | None,
+    mode: Callable[[Session], Awaitable[Outcome]],
+) -> Fused:
+    """One request through one mode, which need not be the recipe's own; else as `fuse`."""
     session = Session(request, recipe, engines, listener)
     try:
-        outcome = await MODES[recipe.settings.mode](session)
+        outcome = await mode(session)
     finally:
         await session.close()
     return await _fused(session, outcome)

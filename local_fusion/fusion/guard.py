@@ -21,7 +21,7 @@ async def guard(session: Session, case: Case, analysis: str | None, written: str
     if written.strip() == best.text.strip():
         session.note("the written answer is the best panel answer word for word, so no guard was needed")
         return True
-    if not session.short_enough(best) or (session.request.json_schema is not None and not _is_json(best.text)):
+    if not session.short_enough(best) or not has_form(session, best):
         session.note("the best panel answer has not the form or length asked for: there was nothing to guard against")
         return True
     if session.expired:
@@ -61,9 +61,15 @@ async def _margins(
     return [(read[0] - read[1]) * sign for read, sign in zip(found, (1, -1), strict=True) if read is not None]
 
 
-def _is_json(text: str) -> bool:
+def has_form(session: Session, answer: Answer) -> bool:
+    """No JSON schema was asked for, or the answer, though not held to it, is valid by it."""
+    schema = session.request.json_schema
+    if schema is None:
+        return True
+    from jsonschema import exceptions, validate
+
     try:
-        json.loads(text)
-    except (ValueError, RecursionError):
+        validate(json.loads(answer.text), schema)
+    except (ValueError, RecursionError, exceptions.ValidationError, exceptions.SchemaError):
         return False
     return True

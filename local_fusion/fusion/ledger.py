@@ -11,8 +11,17 @@ class Ledger:
     def __init__(self) -> None:
         self._calls: list[StageUsage] = []
 
-    def enter(self, stage: Stage, sample: int, result: Completion | LabelRead, seed: int | None = None) -> None:
-        self._calls.append(StageUsage(stage, result.model, sample, result.tokens, result.timing, result.call_id, seed))
+    def enter(
+        self,
+        stage: Stage,
+        sample: int,
+        result: Completion | LabelRead,
+        seed: int | None = None,
+        ended_s: float | None = None,
+    ) -> None:
+        self._calls.append(
+            StageUsage(stage, result.model, sample, result.tokens, result.timing, result.call_id, seed, ended_s)
+        )
 
     @property
     def calls(self) -> tuple[StageUsage, ...]:

@@ -11,7 +11,7 @@ from local_fusion.errors import CallError
 from local_fusion.fusion.events import MemberDelta, MemberStarted
 from local_fusion.fusion.session import Heard, Session
 from local_fusion.fusion.thinking import split_thinking
-from local_fusion.types import Answer, Completion, Failure, Message, Sampling, Stage
+from local_fusion.types import Answer, Completion, Delta, Failure, Message, Sampling, Stage
 
 Prompt = tuple[Message, ...] | Callable[[], Awaitable[tuple[Message, ...]]]
 
@@ -44,7 +44,7 @@ async def answer(session: Session, ask: Ask) -> Answer | Failure:
             ask.sampling,
             turn=ask.round,
             json_schema=ask.json_schema,
-            delta=_teller(session, ask) if session.deltas else None,
+            delta=_teller(session, ask) if session.member_deltas else None,
         )
     except CallError as problem:
         return Failure(ask.model, problem.reason, problem.message, ask.stage, ask.sample)
@@ -52,8 +52,9 @@ async def answer(session: Session, ask: Ask) -> Answer | Failure:
 
 
 def _teller(session: Session, ask: Ask) -> Heard:
-    def tell(text: str, reasoning: str) -> None:
-        session.emit(MemberDelta(ask.model, ask.sample, text, reasoning, ask.round))
+    def tell(piece: Delta) -> None:
+        if piece.text or piece.reasoning:
+            session.emit(MemberDelta(ask.model, ask.sample, piece.text, piece.reasoning, ask.round))
 
     return tell
 

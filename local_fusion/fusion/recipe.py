@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
+from local_fusion.config.kinds import KindTable, changed_by, load_kinds, otherwise_by
 from local_fusion.config.schema import FusionSettings, ModelSettings
 from local_fusion.prompts import Brief, Candidate, PromptSet, load_prompts
 from local_fusion.types import Message, Sampling
+
+OF_NO_KIND = ""
+"""Key in `Recipe.by_kind` of what is done with prompts of no kind; no kind can have this name."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +49,8 @@ class Recipe:
     writer_sampling: Mapping[str, Sampling]
     prompts: PromptSet
     digests: Mapping[str, str]
+    kinds: KindTable | None = None
+    by_kind: Mapping[str, Recipe] = field(default_factory=dict)
 
     @property
     def answers(self) -> int:
@@ -71,9 +78,14 @@ class Recipe:
 
 
 def make_recipe(
-    name: str, settings: FusionSettings, models: Mapping[str, ModelSettings], base: Path | None = None
+    name: str,
+    settings: FusionSettings,
+    models: Mapping[str, ModelSettings],
+    base: Path | None = None,
+    prompts: PromptSet | None = None,
 ) -> Recipe:
-    """Resolve a fusion against its models; `base`: folder that template paths are relative to. Raises ConfigError."""
+    """Resolve a fusion against its models; `base`: folder that template paths are relative to; `prompts`: its template
+    set where that is loaded already. Raises ConfigError."""
 
     def sampling(model: str) -> Sampling:
         return models[model].sampling.over(Sampling())
@@ -95,9 +107,26 @@ def make_recipe(
             writer: _capped(settings.writer_sampling.over(sampling(writer)), settings.max_writer_tokens)
             for writer in settings.writer_names
         },
-        prompts=load_prompts(settings.templates, base),
+        prompts=prompts or load_prompts(settings.templates, base),
         digests={model: digest for model in settings.models if (digest := models[model].digest)},
+        **_kinds(name, settings, models, base),
     )
+
+
+def _kinds(
+    name: str, settings: FusionSettings, models: Mapping[str, ModelSettings], base: Path | None
+) -> dict[str, Any]:
+    """The table of kinds and a recipe for each: the fusion with the kind's settings put over it."""
+    if settings.kinds is None or settings.mode != "auto":
+        return {}
+    table = load_kinds((base or Path()) / settings.kinds)
+    recipes = {
+        kind.name: make_recipe(name, changed_by(kind, settings, f"fusion {name}"), models, base) for kind in table.kinds
+    }
+    otherwise = otherwise_by(table, settings, f"fusion {name}")
+    if otherwise is not None:
+        recipes[OF_NO_KIND] = make_recipe(name, otherwise, models, base)
+    return {"kinds": table, "by_kind": recipes}
 
 
 def _capped(sampling: Sampling, tokens: int | None) -> Sampling:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import aclosing
 from functools import cached_property
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
@@ -38,8 +39,8 @@ from local_fusion.types import (
 )
 
 T = TypeVar("T")
-Heard = Callable[[str, str], None]
-"""Hears the text and the reasoning of each streamed piece."""
+Heard = Callable[[Delta], None]
+"""Hears each streamed piece."""
 LEAVE_S = 1.0
 INFO_S = 5.0
 _INFOS: WeakKeyDictionary[Engine, EngineInfo] = WeakKeyDictionary()
@@ -53,7 +54,8 @@ class Session:
         self.recipe = recipe
         self.settings = recipe.settings
         self.hear = listener.hear if listener else deaf
-        self.deltas = listener is not None and listener.deltas
+        self.deltas = listener is not None and bool(listener.deltas)
+        self.member_deltas = listener is not None and listener.deltas is True
         self.ledger = Ledger()
         self.answers: list[Answer] = []
         self.failures: list[Failure] = []
@@ -172,7 +174,7 @@ class Session:
         tool_choice: str | Mapping[str, Any] | None = None,
         delta: Heard | None = None,
     ) -> tuple[Completion, int]:
-        """Run one generation to its end; returns it with its seed. `delta`: hears (text, reasoning) of each piece.
+        """Run one generation to its end; returns it with its seed. `delta`: hears each piece.
 
         Raises CallError."""
         request = self.request
@@ -195,7 +197,7 @@ class Session:
         engine = self.engine(model)
         work = engine.generate(call) if delta is None else _streamed(engine, call, delta)
         completion = await self._bounded(work, model, call.timeout_s)
-        self.ledger.enter(stage, sample, completion, seed)
+        self.ledger.enter(stage, sample, completion, seed, self.seconds)
         return completion, seed
 
     async def label_read(
@@ -216,7 +218,7 @@ class Session:
         read = await self._bounded(self.engine(model).label_read(call), model, call.timeout_s)
         if len(read.logprobs) != len(labels):
             raise CallError(f"{model} read {len(read.logprobs)} labels of {len(labels)}")
-        self.ledger.enter(stage, sample, read)
+        self.ledger.enter(stage, sample, read, ended_s=self.seconds)
         return read
 
     def leave(self, tasks: Sequence[asyncio.Task[Any]]) -> None:
@@ -258,18 +260,13 @@ class Session:
 
 
 async def _streamed(engine: Engine, call: Call, delta: Heard) -> Completion:
-    stream = engine.stream(call)
     completion: Completion | None = None
-    try:
-        async for piece in stream:
+    async with aclosing(engine.stream(call)) as pieces:
+        async for piece in pieces:
             if isinstance(piece, Delta):
-                delta(piece.text, piece.reasoning)
+                delta(piece)
             else:
                 completion = piece
-    finally:
-        close = getattr(stream, "aclose", None)
-        if close is not None:
-            await close()
     if completion is None:
         raise CallError(f"the stream of call {call.id} ended without a completion")
     return completion

@@ -13,7 +13,7 @@ from local_fusion.fusion.events import WriterDelta, WriterStarted
 from local_fusion.fusion.member import says_something
 from local_fusion.fusion.session import Heard, Session
 from local_fusion.fusion.thinking import split_thinking
-from local_fusion.types import Completion, Message, Sampling
+from local_fusion.types import Completion, Delta, Message, Sampling
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,8 +98,9 @@ def _cut_by_client(session: Session, completion: Completion) -> bool:
 
 
 def _teller(session: Session, model: str) -> Heard:
-    def tell(text: str, reasoning: str) -> None:
-        session.emit(WriterDelta(model, text, reasoning))
+    def tell(piece: Delta) -> None:
+        if piece.text or piece.reasoning or piece.tools:
+            session.emit(WriterDelta(model, piece.text, piece.reasoning, piece.tools))
 
     return tell
 

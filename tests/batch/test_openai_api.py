@@ -78,7 +78,7 @@ def test_a_conversation_with_tools():
         ({"messages": [TURN], "tools": [{"type": "web_search", "function": {"name": "f"}}]}, "tools.0"),
         ({"messages": [TURN], "tool_choice": {"type": "function", "function": {"name": "f"}}}, "tool_choice"),
         ({"messages": [TURN], "logit_bias": {"5": 1}}, "logit_bias"),
-        ({"messages": [TURN], "reasoning_effort": "high"}, "reasoning_effort"),
+        ({"messages": [TURN], "reasoning_effort": "huge"}, "reasoning_effort"),
         ({"messages": [TURN], "seed": 1.5}, "seed"),
         ({}, "messages"),
     ],

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 
+import orjson
 import pytest
 
 from local_fusion.batch.records import call_record, dump, read_call
 from local_fusion.errors import CallError, CallTimeout, ContextExceeded, EngineDied
-from local_fusion.types import Completion, LabelRead, Timing, Tokens, ToolCall
+from local_fusion.types import Completion, LabelRead, Timing, TokenLogprob, Tokens, ToolCall
 
 
 @pytest.mark.parametrize(
@@ -17,6 +18,9 @@ from local_fusion.types import Completion, LabelRead, Timing, Tokens, ToolCall
         Completion("r/panel/a/0/x", "a", "text\n“é” 🦊", "stop", "thought", (ToolCall("1", "f", '{"a":1}'),)),
         Completion("r/panel/a/0/x", "a", None, "length", tokens=Tokens(1, 2, 3), logprob=-2.25),
         Completion("r", "a", "", "stop", timing=Timing(0.1, 0.2, 0.3, 0.4)),
+        Completion(
+            "r", "a", "é", "stop", logprobs=(TokenLogprob("\ufffd", 7, -0.5, (("x", -0.5), ("y", -math.inf)), b"\xc3"),)
+        ),
         LabelRead("r/pick/a/0/x", "a", (-0.1, -math.inf, -3.0), Tokens(9, 8, 1), Timing(0.5)),
     ],
 )
@@ -24,6 +28,13 @@ def test_results_come_back_equal(outcome):
     record = call_record(17, outcome.call_id, outcome)
     assert record.startswith(b'{"call":17,')
     assert record.endswith(b"\n")
+    assert read_call(record) == (outcome.call_id, outcome)
+
+
+def test_the_end_of_a_call_may_stand_beside_it():
+    outcome = Completion("r/panel/a/0/x", "a", "text", "stop")
+    record = call_record(17, outcome.call_id, outcome, 1234.56789)
+    assert orjson.loads(record)["at"] == 1234.568
     assert read_call(record) == (outcome.call_id, outcome)
 
 

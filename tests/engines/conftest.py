@@ -12,6 +12,7 @@ import pytest_asyncio
 
 TEMPLATE = (
     "{%- if tools %}{{- '<|im_start|>system\\nTools: ' + tools|tojson + '<|im_end|>\\n' }}{%- endif %}"
+    "{%- if reasoning_effort %}{{- '<|im_start|>system\\nEffort: ' + reasoning_effort + '<|im_end|>\\n' }}{%- endif %}"
     "{%- for message in messages %}"
     "{%- if message.role == 'unknown' %}{{- raise_exception('no such role') }}{%- endif %}"
     "{{- '<|im_start|>' + message.role + '\\n' + (message.content or '') + '<|im_end|>\\n' }}"

@@ -161,7 +161,7 @@ async def test_a_call_that_ends_early_leaves_the_engine(engine: Any, how: str) -
         with pytest.raises(kind):
             await task
     assert engine.running == 0
-    assert not engine._live
+    assert engine._runs.watching == 0
 
 
 async def test_a_slow_reader_of_a_stream_is_not_interrupted(engine: Any) -> None:
@@ -209,7 +209,7 @@ SPOKEN = {
 @pytest.mark.parametrize("text", SPOKEN)
 @pytest.mark.parametrize("streams", [False, True])
 async def test_what_a_model_says_is_split(engine: Any, text: str, streams: bool) -> None:
-    from local_fusion.engines.vllm_calls import Joiner
+    from local_fusion.engines.vllm_stream import Joiner
 
     thinking = Sampling(chat_template_kwargs={"enable_thinking": True})
     asked = call("said", sampling=thinking, tools=(TOOL,), tool_choice="auto", stream=streams)

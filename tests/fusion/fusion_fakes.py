@@ -22,6 +22,7 @@ from local_fusion.types import (
     Request,
     Timing,
     Tokens,
+    ToolDelta,
 )
 
 Say = Callable[[Call], Any]
@@ -61,6 +62,9 @@ class FakeEngine:
         completion = await self._tracked(call.id, self._complete(call))
         for word in (completion.text or "").split(" "):
             yield Delta(text=word)
+        for index, tool in enumerate(completion.tool_calls):
+            yield Delta(tools=(ToolDelta(index, tool.id, tool.name),))
+            yield Delta(tools=(ToolDelta(index, arguments=tool.arguments),))
         yield completion
 
     async def label_read(self, call: LabelCall) -> LabelRead:

@@ -137,7 +137,7 @@ async def test_a_client_s_temperature_never_reaches_panel_or_judge(mode):
 
 
 def without_time(fused):
-    calls = tuple(replace(call, timing=None) for call in fused.receipt.calls)
+    calls = tuple(replace(call, timing=None, ended_s=None) for call in fused.receipt.calls)
     return replace(fused, receipt=replace(fused.receipt, seconds=0.0, calls=calls))
 
 

@@ -18,10 +18,10 @@ from fusion_fakes import (
     request_of,
 )
 
-from local_fusion.errors import CallError
+from local_fusion.errors import CallError, FusionError
 from local_fusion.fusion.events import AnalysisDone, Guarded, Listener, WriterDelta, WriterStarted
 from local_fusion.fusion.fuse import fuse
-from local_fusion.types import Message, Sampling, ToolCall
+from local_fusion.types import Message, Sampling, ToolCall, ToolDelta
 
 TWO = ("a", "b", "judge")
 
@@ -233,6 +233,18 @@ async def test_writer_and_listener_stream():
     assert [event.model for event in heard if isinstance(event, WriterStarted)] == ["judge"]
 
 
+async def test_the_writers_tool_calls_are_heard_in_pieces():
+    tool = {"type": "function", "function": {"name": "look", "parameters": {}}}
+    called = ToolCall("call_1", "look", '{"at": "it"}')
+    engines = panel(judge_says(lambda call: completion(call, None, "tool_calls", tool_calls=(called,))))
+    heard = []
+    request = request_of(tools=(tool,), tool_choice="required")
+    fused = await fuse(request, recipe_of(TWO, mode="merge"), engines, Listener(heard.append, deltas=True))
+    pieces = [piece for event in heard if isinstance(event, WriterDelta) for piece in event.tools]
+    assert pieces == [ToolDelta(0, "call_1", "look"), ToolDelta(0, arguments='{"at": "it"}')]
+    assert (fused.tool_calls, fused.finish_reason) == ((called,), "tool_calls")
+
+
 async def test_a_written_answer_that_is_the_best_one_needs_no_guard():
     engines = panel(judge_says("beta speaks"))
     fused = await fuse(request_of(), recipe_of(TWO, mode="merge"), engines)
@@ -367,3 +379,17 @@ async def test_a_text_written_beside_tools_is_guarded():
     fused = await fuse(request, recipe_of(TWO, mode="merge"), engines)
     assert fused.text == "beta speaks"
     assert fused.receipt.verdict.kept == "answer"
+
+
+async def test_a_cut_text_keeps_to_the_schema_rather_than_becoming_a_plain_answer():
+    cut = judge_says(lambda call: completion(call, '{"x": "aaa', "length"))
+    fused = await fuse(request_of(json_schema={"type": "object"}), recipe_of(TWO, mode="merge"), panel(cut))
+    assert (fused.text, fused.finish_reason) == ('{"x": "aaa', "length")
+
+
+async def test_without_a_writer_a_plain_answer_never_stands_for_a_schema():
+    engines = panel(judge_says(lambda call: CallError("it broke")))
+    with pytest.raises(FusionError) as caught:
+        await fuse(request_of(json_schema={"type": "object"}), recipe_of(TWO, mode="merge"), engines)
+    assert caught.value.code == "writer_failed"
+    assert "JSON schema" in caught.value.message

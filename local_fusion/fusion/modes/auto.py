@@ -21,7 +21,7 @@ from local_fusion.types import Answer
 
 
 async def auto(session: Session) -> Outcome:
-    """Choose the way by what the answers are."""
+    """Choose the way by what the answers are; `fuse` has looked at the kind of the prompt before."""
     if not session.takes_answers:
         return await merge(session, f"auto: {WITH_TOOLS if session.has_tools else 'a JSON schema is for the writer'}")
     asks = panel_asks(session, final=False)

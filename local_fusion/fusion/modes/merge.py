@@ -9,12 +9,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
+from local_fusion.errors import FusionError
 from local_fusion.fusion.analysis import analyse
 from local_fusion.fusion.case import Case
 from local_fusion.fusion.first_round import first_round, panel_asks
 from local_fusion.fusion.fit import written as written_frame
 from local_fusion.fusion.fold import make_case
-from local_fusion.fusion.guard import guard
+from local_fusion.fusion.guard import guard, has_form
 from local_fusion.fusion.judge import all_the_same, choose, choose_from
 from local_fusion.fusion.outcome import Outcome, of_answer
 from local_fusion.fusion.prior import best_without_judge
@@ -46,7 +47,8 @@ async def write_from(session: Session, answers: Sequence[Answer], mode: Mode, be
         return _fallback(session, await choose(session, answers), mode, lead, NO_ROOM)
     analysis = await analyse(session, case) if session.settings.analysis else None
     best, written = await _pick_and_write(session, case, analysis)
-    if written is None or (not written.whole and best is not None and not best.cut):
+    spare = best if best is not None and has_form(session, best) else None
+    if written is None or (not written.whole and spare is not None and not spare.cut):
         best = best or await choose_from(session, case)
         return _fallback(session, best, mode, lead, LATE if session.expired else FELL_BACK)
     writer = written.completion.model
@@ -86,6 +88,11 @@ def _room(session: Session) -> int:
 
 
 def _fallback(session: Session, best: Answer, mode: Mode, lead: str, phrase: str) -> Outcome:
+    """The best panel answer. Raises FusionError where it has not the form the client asked for: better none than it."""
+    if not has_form(session, best):
+        short = phrase.split(";")[0]
+        message = f"{short}, and no panel answer has the form of the JSON schema; ask again, or raise the limits"
+        raise FusionError(message, "writer_failed", session.failures)
     session.degrade(phrase)
     return of_answer(best, mode, f"{lead}{phrase}", session.stop)
 

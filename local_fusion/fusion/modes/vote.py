@@ -15,6 +15,7 @@ from local_fusion.fusion.modes.merge import merge
 from local_fusion.fusion.outcome import Outcome, of_answer
 from local_fusion.fusion.panel import Enough
 from local_fusion.fusion.session import Session
+from local_fusion.fusion.waves import in_waves
 from local_fusion.types import Answer
 
 
@@ -22,9 +23,12 @@ async def vote(session: Session) -> Outcome:
     """Ask the panel until the winner is settled."""
     if session.has_tools:
         return await merge(session, WITH_TOOLS)
+    asks = panel_asks(session, final=True)
+    confidence = session.settings.exit_confidence
+    if confidence is not None:
+        return await by_count(session, await in_waves(session, asks, confidence))
     enough = when_settled(session) if session.settings.early_exit else None
-    answers = await first_round(session, panel_asks(session, final=True), enough)
-    return await by_count(session, answers)
+    return await by_count(session, await first_round(session, asks, enough))
 
 
 def when_settled(session: Session) -> Enough:
@@ -55,5 +59,6 @@ def of_tally(session: Session, tally: Tally, because: str = "") -> Outcome:
     if tally.voters < tally.asked:
         why += f", {tally.asked - tally.voters} could not be read"
     if session.early_exit:
-        why += f"; {session.aborted} more could not have changed it and were stopped"
+        spared = "would hardly have changed it" if session.settings.exit_confidence else "could not have changed it"
+        why += f"; {session.aborted} more {spared} and were stopped"
     return of_answer(tally.winners[0], "vote", f"{because}: {why}" if because else why, session.stop)

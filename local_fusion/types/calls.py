@@ -1,4 +1,4 @@
-"""The nouns: frozen dataclasses that cross every border. They know nothing of engines, Ray or files."""
+"""What an engine is asked and what it gives: calls, deltas, completions. They know nothing of engines, Ray or files."""
 
 from __future__ import annotations
 
@@ -85,6 +85,25 @@ class Call:
     cache_salt: str | None = None
     stream: bool = False
     stage: Stage = "panel"
+    logprobs: int | None = None
+    """None: no log-probabilities of tokens; 0..20: of each chosen token and of so many likeliest beside it."""
+
+
+@dataclass(frozen=True, slots=True)
+class TextCall:
+    """A raw completion of a text or of token ids: no chat template. `logprobs` as in `Call`; `echo`: the same of the
+    prompt's own tokens, the first of which has none. `max_tokens` of the sampling may be 0 with `echo`."""
+
+    id: str
+    prompt: str | tuple[int, ...]
+    sampling: Sampling
+    seed: int
+    logprobs: int | None = None
+    echo: bool = False
+    priority: int = 10
+    timeout_s: float | None = None
+    cache_salt: str | None = None
+    stream: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,17 +144,40 @@ class Timing:
 
 
 @dataclass(frozen=True, slots=True)
+class TokenLogprob:
+    """One token. `logprob`: natural log, None for a prompt's first; `top`: the likeliest there; `raw`: its bytes."""
+
+    token: str
+    token_id: int
+    logprob: float | None
+    top: tuple[tuple[str, float], ...] = ()
+    raw: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class ToolDelta:
+    """A piece of a tool call: `id` and `name` with the first of its `index`; `arguments`: the next of their JSON."""
+
+    index: int
+    id: str = ""
+    name: str = ""
+    arguments: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Delta:
     """A piece of a streamed completion."""
 
     text: str = ""
     reasoning: str = ""
+    tools: tuple[ToolDelta, ...] = ()
+    logprobs: tuple[TokenLogprob, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Completion:
     """The end of a generation. `text` is None when the model said nothing but reasoning. `logprob` is the sum of the
-    sampled tokens' log-probabilities (natural log), or None where the engine does not give it."""
+    sampled tokens' log-probabilities (natural log), None where the engine gives none. `logprobs`: of the text alone."""
 
     call_id: str
     model: str
@@ -145,6 +187,23 @@ class Completion:
     tool_calls: tuple[ToolCall, ...] = ()
     tokens: Tokens = Tokens()
     logprob: float | None = None
+    timing: Timing = Timing()
+    logprobs: tuple[TokenLogprob, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class TextCompletion:
+    """The end of a `TextCall`; `text` is without the prompt. Log-probabilities: one a token, the prompt's if echoed."""
+
+    call_id: str
+    model: str
+    text: str
+    finish_reason: FinishReason
+    prompt_token_ids: tuple[int, ...] = ()
+    token_ids: tuple[int, ...] = ()
+    tokens: Tokens = Tokens()
+    logprobs: tuple[TokenLogprob, ...] = ()
+    prompt_logprobs: tuple[TokenLogprob, ...] = ()
     timing: Timing = Timing()
 
 
@@ -183,158 +242,3 @@ class EngineInfo:
     max_running: int | None = None
     gpus: float = 0.0
     special_tokens: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """What a door asks for. `sampling`, `json_schema`, `tools`, `stop` belong to the final answer only (None: as the
-    fusion says). `seed` is the root of every seed of this request; `id` the root of every call id."""
-
-    id: str
-    messages: tuple[Message, ...]
-    seed: int = 0
-    sampling: Sampling | None = None
-    json_schema: Mapping[str, Any] | None = None
-    tools: tuple[Mapping[str, Any], ...] = ()
-    tool_choice: str | Mapping[str, Any] | None = None
-    cache_salt: str | None = None
-    priority: int = 0
-    metadata: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What one member said, once. `certainty` = exp(mean token log-probability), 0..1, None if unknown.
-    `cut`: stopped by `max_tokens`. `round`: 0 first, 1.. after revision or in a later layer."""
-
-    model: str
-    sample: int
-    text: str
-    reasoning: str | None = None
-    round: int = 0
-    certainty: float | None = None
-    cut: bool = False
-    tokens: Tokens = Tokens()
-    timing: Timing = Timing()
-    seed: int = 0
-    call_id: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """A member or stage that gave nothing usable; `error` is a sentence without any part of a prompt."""
-
-    model: str
-    reason: FailureReason
-    error: str
-    stage: Stage = "panel"
-    sample: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Stance:
-    model: str
-    stance: str
-
-
-@dataclass(frozen=True, slots=True)
-class Contradiction:
-    topic: str
-    stances: tuple[Stance, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Coverage:
-    models: tuple[str, ...]
-    point: str
-
-
-@dataclass(frozen=True, slots=True)
-class Insight:
-    model: str
-    insight: str
-
-
-@dataclass(frozen=True, slots=True)
-class Analysis:
-    """The five lists of OpenRouter's Fusion, models by name (letters are mapped back before anyone sees them)."""
-
-    consensus: tuple[str, ...] = ()
-    contradictions: tuple[Contradiction, ...] = ()
-    partial_coverage: tuple[Coverage, ...] = ()
-    unique_insights: tuple[Insight, ...] = ()
-    blind_spots: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """The guard's word. `kept`: what was returned. `margin`: mean log-odds of the written text over the best answer."""
-
-    kept: Literal["written", "answer"]
-    margin: float
-    against: str
-    consistent: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Choice:
-    """One reading of labels made into a distribution over candidates: how a winner was found."""
-
-    stage: Stage
-    model: str
-    probabilities: tuple[float, ...]
-    winner: int
-    rotations: int = 1
-    paired: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class StageUsage:
-    """One call in the receipt."""
-
-    stage: Stage
-    model: str
-    sample: int
-    tokens: Tokens
-    timing: Timing
-    call_id: str
-    seed: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Receipt:
-    """Everything needed to understand an answer and to run it again."""
-
-    fusion: str
-    mode: Mode
-    why: str
-    answers: tuple[Answer, ...] = ()
-    failures: tuple[Failure, ...] = ()
-    analysis: Analysis | None = None
-    choice: Choice | None = None
-    verdict: Verdict | None = None
-    changed_minds: tuple[str, ...] = ()
-    early_exit: bool = False
-    aborted: int = 0
-    notes: tuple[str, ...] = ()
-    calls: tuple[StageUsage, ...] = ()
-    seconds: float = 0.0
-    seed: int = 0
-    versions: Mapping[str, str] = field(default_factory=dict)
-    digests: Mapping[str, str] = field(default_factory=dict)
-    templates: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Fused:
-    """One final answer. `model` wrote it. `degraded` says what was missing, in words, empty when nothing was."""
-
-    request_id: str
-    text: str
-    model: str
-    finish_reason: FinishReason
-    receipt: Receipt
-    tokens: Tokens = Tokens()
-    reasoning: str | None = None
-    tool_calls: tuple[ToolCall, ...] = ()
-    degraded: tuple[str, ...] = ()
