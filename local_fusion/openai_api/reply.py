@@ -67,7 +67,7 @@ def fusion_receipt(fused: Fused) -> dict[str, Any]:
         "mode": receipt.mode,
         "why": receipt.why,
         "writer": fused.model,
-        "responses": [_response(answer) for answer in receipt.answers],
+        "responses": responses_body(receipt.answers),
         "failed_models": failed_models(receipt.failures),
         "degraded": list(fused.degraded),
         "notes": list(receipt.notes),
@@ -101,6 +101,11 @@ def analysis_body(analysis: Analysis) -> dict[str, Any]:
         "unique_insights": [{"model": one.model, "insight": one.insight} for one in analysis.unique_insights],
         "blind_spots": list(analysis.blind_spots),
     }
+
+
+def responses_body(answers: Sequence[Answer]) -> list[dict[str, Any]]:
+    """The panel's answers, in OpenRouter's form with more beside."""
+    return [_response(answer) for answer in answers]
 
 
 def failed_models(failures: Sequence[Failure]) -> list[dict[str, Any]]:
@@ -162,7 +167,7 @@ def _response(answer: Answer) -> dict[str, Any]:
 
 
 def _call(call: StageUsage) -> dict[str, Any]:
-    return {
+    body: dict[str, Any] = {
         "id": call.call_id,
         "stage": call.stage,
         "model": call.model,
@@ -175,6 +180,9 @@ def _call(call: StageUsage) -> dict[str, Any]:
         "total_s": round(call.timing.total_s, 6),
         "gpu_s": round(call.timing.gpu_s, 6),
     }
+    if call.ended_s is not None:
+        body["ended_s"] = round(call.ended_s, 6)
+    return body
 
 
 def _tool_call(call: ToolCall) -> dict[str, Any]:

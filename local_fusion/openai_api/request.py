@@ -1,67 +1,77 @@
-"""The body of a chat completion request, checked field by field, to the pieces of a `Request`.
+"""The body of a chat completion request, checked field by field, to a `ChatRequest`.
 
-Invariant: every field is honoured or refused by name; none is accepted and then ignored. Source: OpenAI's Chat
-Completions API, with vLLM's additional sampling fields.
+Invariant: every field is honoured or refused by name; none is accepted and then ignored. Hints that hold of themselves
+are accepted: `cache_control` and `prompt_cache_key` (every prefix is cached), `service_tier` auto, `verbosity` medium.
+`user` and `safety_identifier` are kept as labels of the request. Source: OpenAI's Chat Completions API, vLLM's
+additional sampling fields, OpenRouter's `reasoning`, `usage` and fusion fields.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass, field, replace
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from pydantic_core import PydanticCustomError
 
 from local_fusion.config.schema import SamplingSettings
 from local_fusion.errors import RequestError
-from local_fusion.types import Message, Request, Role, Sampling, ToolCall
+from local_fusion.openai_api.fusion_fields import CacheControl, Effort, FusionFields, parse_fusion
+from local_fusion.openai_api.messages import MAX_MESSAGES, WireMessage, messages_of
+from local_fusion.openai_api.refusal import refusal_of
+from local_fusion.openai_api.tools import check_choice, client_tools, schema_of
+from local_fusion.types import Message, Request, Sampling
 
 FUSION_ALIAS = "openrouter/fusion"
+FLASH_ALIAS = "openrouter/fusion-flash"
+FLASH_PRESET = "general-fast"
 MAX_STOPS = 16
-_NEUTRAL = {"n": 1, "logprobs": False, "store": False, "parallel_tool_calls": True, "stream_options": None}
+MAX_CHOICES = 32
+MAX_TOP_LOGPROBS = 20
+_TEMPLATE_OWN = {
+    "chat_template", "conversation", "messages", "tools", "tokenize", "return_tensors", "return_dict", "padding",
+    "truncation", "max_length", "add_generation_prompt", "continue_final_message", "tokenizer_kwargs",
+}  # fmt: skip
+_Label = Annotated[str, Field(max_length=512)]
+_REFUSED = {
+    "logit_bias": "token ids differ from model to model",
+    "prediction": "no engine here takes one",
+    "audio": "the models here write text",
+    "web_search_options": "this server is offline",
+}
 
 
 class _Wire(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
-class _WireFunction(_Wire):
-    name: str
-    arguments: str
+class WireStreamOptions(_Wire):
+    """`include_usage`: a last chunk with the usage."""
+
+    include_usage: bool | None = None
+    include_obfuscation: Literal[False] | None = None
 
 
-class _WireToolCall(_Wire):
-    id: str
-    type: Literal["function"] = "function"
-    function: _WireFunction
+class WireUsage(_Wire):
+    """OpenRouter's switch of what the usage holds; here: the breakdown by stage and member."""
+
+    include: bool = False
 
 
-class _WireMessage(_Wire):
-    role: Role
-    content: str | None = None
-    name: str | None = None
-    tool_calls: list[_WireToolCall] | None = None
-    tool_call_id: str | None = None
-    refusal: None = None
+class WireReasoning(_Wire):
+    """OpenRouter's unified reasoning: `effort` or `max_tokens` of thinking; `exclude`: do not send it."""
 
-    @field_validator("content", mode="before")
-    @classmethod
-    def _text(cls, value: Any) -> Any:
-        """Joins a list of text parts; any other kind of part is refused by its name."""
-        if not isinstance(value, list):
-            return value
-        texts = []
-        for part in value:
-            kind = part.get("type") if isinstance(part, dict) else None
-            if kind != "text" or not isinstance(part.get("text"), str) or len(part) != 2:
-                raise PydanticCustomError("part", "only parts of the form {{type: text, text: …}} are supported")
-            texts.append(part["text"])
-        return "\n".join(texts)
+    effort: Effort | None = None
+    max_tokens: Annotated[int, Field(ge=0)] | None = None
+    enabled: bool | None = None
+    exclude: bool | None = None
 
 
-class _WireBody(_Wire):
-    messages: list[_WireMessage] = Field(min_length=1)
+class WireBody(_Wire):
+    """A chat completion request."""
+
+    messages: list[WireMessage] = Field(min_length=1, max_length=MAX_MESSAGES)
     model: str | None = None
     max_tokens: int | None = None
     max_completion_tokens: int | None = None
@@ -76,18 +86,33 @@ class _WireBody(_Wire):
     thinking_token_budget: int | None = None
     ignore_eos: bool | None = None
     chat_template_kwargs: dict[str, Any] | None = None
-    seed: int | None = None
+    seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = None
+    n: Annotated[int, Field(ge=1, le=MAX_CHOICES)] | None = None
+    logprobs: bool | None = None
+    top_logprobs: Annotated[int, Field(ge=0, le=MAX_TOP_LOGPROBS)] | None = None
     response_format: dict[str, Any] | None = None
     tools: list[dict[str, Any]] | None = None
-    tool_choice: Any = None
-    metadata: dict[str, Any] | None = None
-    cache_salt: str | None = None
+    tool_choice: str | dict[str, Any] | None = None
+    parallel_tool_calls: bool | None = None
+    plugins: list[dict[str, Any]] | None = None
+    fusion: dict[str, Any] | None = None
+    reasoning_effort: Effort | None = None
+    reasoning: WireReasoning | None = None
+    include_reasoning: bool | None = None
     stream: bool | None = None
-    n: Any = None
-    logprobs: Any = None
-    store: Any = None
-    parallel_tool_calls: Any = None
-    stream_options: Any = None
+    stream_options: WireStreamOptions | None = None
+    usage: WireUsage | None = None
+    metadata: dict[str, Any] | None = None
+    user: _Label | None = None
+    safety_identifier: _Label | None = None
+    prompt_cache_key: _Label | None = None
+    prompt_cache_retention: Literal["in_memory", "in-memory"] | None = None
+    cache_control: CacheControl | None = None
+    cache_salt: Annotated[str, Field(min_length=1, max_length=512)] | None = None
+    service_tier: Literal["auto", "default"] | None = None
+    modalities: list[Literal["text"]] | None = None
+    verbosity: Literal["medium"] | None = None
+    store: Literal[False] | None = None
 
     @field_validator("stop", mode="before")
     @classmethod
@@ -97,6 +122,20 @@ class _WireBody(_Wire):
             raise PydanticCustomError("stop", "give up to 16 texts, none of them empty")
         return stops
 
+    @field_validator("store", mode="before")
+    @classmethod
+    def _store(cls, value: Any) -> Any:
+        if value:
+            raise PydanticCustomError("store", "chat completions are not stored here; POST /v1/responses stores")
+        return value
+
+    @field_validator("chat_template_kwargs")
+    @classmethod
+    def _harmless(cls, value: dict[str, Any] | None) -> dict[str, Any] | None:
+        if value is not None and not _TEMPLATE_OWN.isdisjoint(value):
+            raise PydanticCustomError("template", "it may not replace the template or what is rendered")
+        return value
+
     @field_validator("metadata")
     @classmethod
     def _flat(cls, value: dict[str, Any] | None) -> dict[str, Any] | None:
@@ -105,12 +144,17 @@ class _WireBody(_Wire):
         return value
 
 
-_SAMPLING_FIELDS = tuple(name for name in SamplingSettings.model_fields if name in _WireBody.model_fields)
+_SAMPLING_FIELDS = tuple(name for name in SamplingSettings.model_fields if name in WireBody.model_fields)
 
 
 @dataclass(frozen=True, slots=True)
 class ChatRequest:
-    """A checked body. `sampling` holds only what the client gave; `model` names a fusion or model, or is None."""
+    """A checked body, of chat or of whatever else asks for a conversation to be continued.
+
+    `sampling` holds only what the client gave; `model` names a fusion or member, or is None. `tools` are the client's
+    own. `logprobs`: None, or how many of the likeliest tokens beside each chosen one. `thinking_tokens` bounds the
+    thinking of a model that thinks. `labels`: who asks, as the client says; kept with the request's metadata.
+    """
 
     messages: tuple[Message, ...]
     model: str | None = None
@@ -122,10 +166,20 @@ class ChatRequest:
     metadata: Mapping[str, Any] = field(default_factory=dict)
     cache_salt: str | None = None
     stream: bool = False
+    n: int = 1
+    logprobs: int | None = None
+    parallel_tools: bool = True
+    fusion: FusionFields = field(default_factory=FusionFields)
+    thinking_tokens: int | None = None
+    show_reasoning: bool = True
+    stream_usage: bool = False
+    full_usage: bool = False
+    labels: Mapping[str, str] = field(default_factory=dict)
 
     def request(self, request_id: str, seed: int, base: Sampling) -> Request:
-        """The `Request` under this id; `seed` where the client gave none; `base`: the sampling of the final answer
-        that the client's fields are put over."""
+        """The `Request` of a fusion under this id; `seed` where the client gave none; `base`: the sampling of the final
+        answer that the client's fields are put over. Raises RequestError for what a fusion cannot do."""
+        self.check_fusable()
         return Request(
             id=request_id,
             messages=self.messages,
@@ -135,41 +189,79 @@ class ChatRequest:
             tools=self.tools,
             tool_choice=self.tool_choice,
             cache_salt=self.cache_salt,
-            metadata=self.metadata,
+            metadata={**self.metadata, **self.labels},
         )
+
+    def check_fusable(self) -> None:
+        """Raises RequestError for a field that has no meaning for a fusion as a whole."""
+        refused = {
+            "n": (self.n != 1, "a fusion gives one answer; ask a member, or leave n out"),
+            "logprobs": (self.logprobs is not None, "a fusion has no log-probabilities; ask a member"),
+            "plugins": (self.fusion.plugin, "this door runs one fusion for all; leave plugins out"),
+            "tools": (self.fusion.tool, "this door runs one fusion for all; leave the fusion tool out"),
+            "fusion": (self.fusion.own, "this door runs one fusion for all; leave fusion out"),
+            "parallel_tool_calls": (not self.parallel_tools, "it must be true here; leave it out"),
+            "include_reasoning": (not self.show_reasoning, "the receipt holds everything; leave it out"),
+            "reasoning.max_tokens": (self.thinking_tokens is not None, "give thinking_token_budget"),
+        }
+        for name, (wrong, why) in refused.items():
+            if wrong:
+                raise RequestError(f"{name} is not supported: {why}", "unsupported_field", name)
+
+    def plain(self) -> ChatRequest:
+        """The same without what is done outside the fusion itself: its fields are in the recipe by then."""
+        return replace(self, fusion=FusionFields(), parallel_tools=True, show_reasoning=True, thinking_tokens=None)
 
 
 def parse_chat(body: Mapping[str, Any]) -> ChatRequest:
     """Check a chat completion body. Raises RequestError whose `param` names the field; nothing of the texts is
     repeated in it."""
+    for name, why in _REFUSED.items():
+        if body.get(name) not in (None, {}):
+            raise RequestError(f"{name} is not supported: {why}; leave it out", "unsupported_field", name)
     try:
-        wire = _WireBody.model_validate(body)
+        wire = WireBody.model_validate({name: value for name, value in body.items() if name not in _REFUSED})
         sampling = _sampling(wire)
     except ValidationError as problem:
-        raise _refusal(problem) from None
-    for name, neutral in _NEUTRAL.items():
-        given = getattr(wire, name)
-        if given is not None and (type(given) is not type(neutral) or given != neutral):
-            raise RequestError(f"{name} is not supported; leave it out", "unsupported_field", name)
-    messages = tuple(_message(entry, f"messages.{place}") for place, entry in enumerate(wire.messages))
-    _check_turns(messages)
-    tools = tuple(wire.tools or ())
-    _check_tools(tools, wire.tool_choice)
+        raise refusal_of(problem) from None
+    fusion, own_tools = parse_fusion(wire.plugins, wire.tools, wire.fusion)
+    tools = client_tools(own_tools)
+    check_choice(wire.tool_choice, tools, fusion.asked)
+    if wire.top_logprobs is not None and not wire.logprobs:
+        raise RequestError("top_logprobs needs logprobs: true", "invalid_field", "top_logprobs")
+    if wire.stream_options is not None and not wire.stream:
+        raise RequestError("stream_options needs stream: true", "invalid_field", "stream_options")
+    reasoning = wire.reasoning or WireReasoning()
     return ChatRequest(
-        messages=messages,
+        messages=messages_of(wire.messages),
         model=wire.model,
         sampling=sampling,
         seed=wire.seed,
-        json_schema=_schema(wire.response_format),
+        json_schema=schema_of(wire.response_format),
         tools=tools,
         tool_choice=wire.tool_choice,
         metadata=wire.metadata or {},
         cache_salt=wire.cache_salt,
         stream=bool(wire.stream),
+        n=wire.n or 1,
+        logprobs=(wire.top_logprobs or 0) if wire.logprobs else None,
+        parallel_tools=wire.parallel_tool_calls is not False,
+        fusion=fusion,
+        thinking_tokens=reasoning.max_tokens,
+        show_reasoning=not reasoning.exclude and wire.include_reasoning is not False,
+        stream_usage=bool(wire.stream_options and wire.stream_options.include_usage),
+        full_usage=bool(wire.usage and wire.usage.include),
+        labels={name: value for name in ("user", "safety_identifier") if (value := getattr(wire, name)) is not None},
     )
 
 
-def _sampling(wire: _WireBody) -> SamplingSettings | None:
+def effort_kwargs(effort: str) -> dict[str, Any]:
+    """How chat templates are told of an effort: `reasoning_effort` as such, and thinking off for none and minimal."""
+    thinks = effort not in ("none", "minimal")
+    return {"reasoning_effort": effort, "enable_thinking": thinks, "thinking": thinks}
+
+
+def _sampling(wire: WireBody) -> SamplingSettings | None:
     given = {name: value for name in _SAMPLING_FIELDS if (value := getattr(wire, name)) is not None}
     if wire.max_completion_tokens is not None:
         if given.get("max_tokens", wire.max_completion_tokens) != wire.max_completion_tokens:
@@ -177,82 +269,18 @@ def _sampling(wire: _WireBody) -> SamplingSettings | None:
                 "max_tokens and max_completion_tokens differ; give one", "invalid_field", "max_completion_tokens"
             )
         given["max_tokens"] = wire.max_completion_tokens
+    template = _template(wire)
+    if template:
+        given["chat_template_kwargs"] = template | given.get("chat_template_kwargs", {})
     return SamplingSettings(**given) if given else None
 
 
-def _refusal(problem: ValidationError) -> RequestError:
-    first = problem.errors(include_url=False, include_input=False, include_context=False)[0]
-    param = ".".join(str(part)[:64] for part in first["loc"])
-    if first["type"] == "extra_forbidden":
-        return RequestError(f"the field {param!r} is not supported; leave it out", "unknown_field", param)
-    if first["type"] == "missing":
-        return RequestError(f"the field {param!r} is missing; add it", "missing_field", param)
-    return RequestError(f"{param}: {first['msg']}", "invalid_field", param)
-
-
-def _message(wire: _WireMessage, where: str) -> Message:
-    if wire.content is None and not wire.tool_calls:
-        raise RequestError(f"{where}.content is missing; give the turn a text", "missing_field", f"{where}.content")
-    if wire.content is not None and "\0" in wire.content:
-        raise RequestError(f"{where}.content holds a NUL character; remove it", "nul_character", f"{where}.content")
-    if wire.tool_calls and wire.role != "assistant":
-        raise RequestError(f"{where}.tool_calls belongs to an assistant's turn", "invalid_field", f"{where}.tool_calls")
-    if (wire.role == "tool") != (wire.tool_call_id is not None):
-        raise RequestError(
-            f"{where}.tool_call_id belongs to a tool's turn, and only there",
-            "invalid_field",
-            f"{where}.tool_call_id",
-        )
-    calls = tuple(ToolCall(call.id, call.function.name, call.function.arguments) for call in wire.tool_calls or ())
-    return Message(wire.role, wire.content or "", wire.name, calls, wire.tool_call_id)
-
-
-def _check_turns(messages: tuple[Message, ...]) -> None:
-    if not any(message.role == "user" for message in messages):
-        raise RequestError("messages holds no turn of the user; add one", "invalid_field", "messages")
-    if messages[-1].role not in ("user", "tool"):
-        raise RequestError("the last of messages must be of the user or a tool", "invalid_field", "messages")
-
-
-def _schema(response_format: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
-    if response_format is None or response_format == {"type": "text"}:
-        return None
-    if response_format == {"type": "json_object"}:
-        return {"type": "object"}
-    wrapped = response_format.get("json_schema")
-    if response_format.get("type") != "json_schema" or len(response_format) != 2 or not isinstance(wrapped, dict):
-        raise RequestError(
-            "response_format must be text, json_object or json_schema in OpenAI's form",
-            "invalid_field",
-            "response_format",
-        )
-    unknown = set(wrapped) - {"name", "description", "schema", "strict"}
-    schema = wrapped.get("schema")
-    if unknown or not isinstance(schema, dict):
-        raise RequestError(
-            "response_format.json_schema takes name, description, strict and schema, which is an object",
-            "invalid_field",
-            "response_format.json_schema",
-        )
-    return schema
-
-
-def _check_tools(tools: tuple[Mapping[str, Any], ...], choice: Any) -> None:
-    names = set()
-    for place, tool in enumerate(tools):
-        function = tool.get("function")
-        name = function.get("name") if isinstance(function, dict) else None
-        if tool.get("type") != "function" or len(tool) != 2 or not isinstance(name, str):
-            raise RequestError(
-                f"tools.{place} must be of the form {{type: function, function: {{name: …}}}}",
-                "invalid_field",
-                f"tools.{place}",
-            )
-        names.add(name)
-    if choice is None or choice in ("none", "auto") or (choice == "required" and tools):
-        return
-    wanted = choice.get("function") if isinstance(choice, dict) and choice.get("type") == "function" else None
-    if not isinstance(wanted, dict) or wanted.get("name") not in names:
-        raise RequestError(
-            "tool_choice must be none, auto, required, or name one of tools", "invalid_field", "tool_choice"
-        )
+def _template(wire: WireBody) -> dict[str, Any]:
+    """What the template is told of reasoning; a client's own `chat_template_kwargs` stand above it."""
+    reasoning = wire.reasoning or WireReasoning()
+    if wire.reasoning_effort is not None and reasoning.effort not in (None, wire.reasoning_effort):
+        raise RequestError("reasoning_effort and reasoning.effort differ; give one", "invalid_field", "reasoning")
+    effort = wire.reasoning_effort or reasoning.effort
+    if effort is not None:
+        return effort_kwargs(effort)
+    return {} if reasoning.enabled is None else {"enable_thinking": reasoning.enabled, "thinking": reasoning.enabled}

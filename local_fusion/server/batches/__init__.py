@@ -1,0 +1,1 @@
+"""OpenAI's batches on the core's batch runner: a folder each, resumed by whichever server has the state folder."""

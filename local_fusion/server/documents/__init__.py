@@ -1,0 +1,1 @@
+"""Documents as context: uploaded or inline files become text, once each, at the very beginning of the prompt."""

@@ -1,0 +1,1 @@
+"""What clients order, and its making: fusions, members, outer models."""

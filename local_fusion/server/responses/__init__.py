@@ -1,0 +1,1 @@
+"""Responses: made, run, followed, stored, taken up again after a restart."""

@@ -1,0 +1,73 @@
+"""`/v1/chat/completions`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from local_fusion.fusion.events import Deltas
+from local_fusion.openai_api.chat_reply import Head
+from local_fusion.openai_api.request import parse_chat
+from local_fusion.openai_api.schemas import chat_schema
+from local_fusion.server.documents.place import references
+from local_fusion.server.door import sse
+from local_fusion.server.door.body import read_json
+from local_fusion.server.door.callers import Caller
+from local_fusion.server.door.presence import admitted, unless_gone
+from local_fusion.server.ids import new_id
+from local_fusion.server.orders.choose import order_for
+from local_fusion.server.orders.live import Live
+from local_fusion.server.orders.order import OuterOrder, Reply
+from local_fusion.server.orders.run import Hear, execute
+from local_fusion.server.problems import Json
+from local_fusion.server.service import Service, caller_of, service_of
+from local_fusion.server.wire.chat_body import body_of, first_model
+from local_fusion.server.wire.chat_stream import chat_events
+from local_fusion.server.wire.declared import GENERATING, errors, json_body, streams
+from local_fusion.server.wire.fingerprint import fingerprint
+
+router = APIRouter()
+
+
+@router.post(
+    "/v1/chat/completions",
+    openapi_extra=json_body(chat_schema()),
+    responses={200: streams("A chat completion."), **errors(*GENERATING)},
+)
+async def chat(request: Request) -> Response:
+    """A fusion or a member answers a conversation; streamed or whole."""
+    service, caller = service_of(request), caller_of(request)
+    asked = parse_chat(await _with_documents(service, caller, await read_json(request)))
+    request_id = new_id("chatcmpl-")
+    order = order_for(service, caller, asked, request_id)
+    engines = service.engines
+    head = Head(request_id, int(time.time()), fingerprint(service.config, order), first_model(order))
+    deltas: Deltas = asked.stream and (True if "panel" in asked.fusion.include else "writer")
+    place = await admitted(request)
+
+    async def work(hear: Hear) -> Reply:
+        reply = await execute(engines, order, hear, deltas)
+        if reply.fused is not None:
+            service.storage.receipts.keep(request_id, caller.name, asked.messages, reply.fused)
+        return reply
+
+    live = Live(work, place)
+    if asked.stream:
+        await unless_gone(request, live.begun(service.settings.heartbeat_s))
+        events = chat_events(live, asked, head, isinstance(order, OuterOrder))
+        return sse.response(events, service.settings.heartbeat_s, live.close)
+    reply = await unless_gone(request, live.reply())
+    return Json(body_of(reply, asked, replace(head, model=reply.model)))
+
+
+async def _with_documents(service: Service, caller: Caller, body: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The body with the texts of the files that its messages refer to."""
+    messages = body.get("messages")
+    if not references(messages):
+        return body
+    return {**body, "messages": await service.storage.documents.placed(caller.name, messages)}

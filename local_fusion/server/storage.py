@@ -1,0 +1,71 @@
+"""Everything the server keeps on disk, wired in one place: files, documents, batches, receipts; and its sweeping."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+
+from local_fusion.config.keys import state_folder
+from local_fusion.server.batches.desk import Batches
+from local_fusion.server.documents.library import Library
+from local_fusion.server.door.callers import Caller
+from local_fusion.server.responses.desk import Responses
+from local_fusion.server.service import Service
+from local_fusion.server.state import StateFolder
+from local_fusion.server.stored.disk import StorageProblem
+from local_fusion.server.stored.file_store import FileLimits, FileStore
+from local_fusion.server.stored.receipts import Receipts
+from local_fusion.types import Fused
+
+SWEEP_S = 300.0
+
+
+class Storage:
+    """The open state folder and what lies in it. `start` within a running loop; `close` when the server ends."""
+
+    def __init__(self, service: Service) -> None:
+        """Raises ConfigError: the folder cannot be used, or another server uses it."""
+        settings = service.settings
+        self.folder = StateFolder(state_folder(settings.state))
+        limits = FileLimits(
+            settings.max_file_bytes, settings.max_stored_bytes, settings.max_files, settings.file_days * 86_400
+        )
+        self.files = FileStore(self.folder.files, limits)
+        self.documents = Library(self.files, self.folder.files)
+        self.receipts = Receipts(self.folder.receipts, self.folder.feedback, settings.receipt_days)
+        self.batches = Batches(service, self.folder.batches)
+        self.responses = Responses(service, self.folder.responses)
+        self._service = service
+        self._sweeper: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Resume batches and responses; sweep now and every few minutes."""
+        self.batches.start()
+        self.responses.start()
+        self._sweeper = asyncio.create_task(self._sweep())
+
+    def stop(self) -> None:
+        """The server is about to end: no batch begins another row."""
+        self.batches.stop()
+
+    async def close(self) -> None:
+        """Stop batches, resumably, and give the folder free; idempotent."""
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+        await self.batches.close()
+        await self.responses.close()
+        self.folder.release()
+
+    def spent(self, caller: Caller, fused: Fused) -> None:
+        """A row of a batch has cost this: counted, and charged to its key, like an interactive request."""
+        self._service.metrics.fused(fused)
+        tokens = fused.tokens
+        self._service.admission.spend(caller.name, tokens.prompt + tokens.completion)
+
+    async def _sweep(self) -> None:
+        while True:
+            with contextlib.suppress(StorageProblem, OSError):
+                self.files.sweep()
+                self.batches.sweep()
+                await self.receipts.sweep()
+            await asyncio.sleep(SWEEP_S)

@@ -1,0 +1,90 @@
+// The page at `/`: conversations at the side, turns in the middle, the question below.
+import { useEffect, useRef, useState } from "preact/hooks";
+import { running, spoken, stop, versionOf } from "../state/ask";
+import { fusionNamed } from "../state/catalog";
+import { draft } from "../state/draft";
+import { current } from "../state/history";
+import { settings } from "../state/options";
+import { Composer } from "./composer";
+import { History } from "./history";
+import { plain } from "./prose";
+import { TurnView } from "./turn";
+
+export function AskPage() {
+  const [side, setSide] = useState(false);
+  useEffect(() => {
+    const escape = (event: KeyboardEvent) => {
+      if (event.key !== "Escape" || event.defaultPrevented) return;
+      if (running.value) stop();
+      setSide(false);
+    };
+    addEventListener("keydown", escape);
+    return () => removeEventListener("keydown", escape);
+  }, []);
+  return (
+    <div class={side ? "ask side-open" : "ask"}>
+      <button type="button" class="quiet small side-button" aria-expanded={side} aria-controls="side" onClick={() => setSide(!side)}>
+        Conversations
+      </button>
+      <aside id="side"><History chosen={() => setSide(false)} /></aside>
+      <main id="main" tabIndex={-1}>
+        <Turns />
+        <Composer />
+      </main>
+      <p class="sr-only" role="status" aria-live="polite">{spoken.value}</p>
+    </div>
+  );
+}
+
+function Turns() {
+  const box = useRef<HTMLDivElement>(null);
+  const follow = useRef(true);
+  const conversation = current.value;
+  const last = conversation.turns.at(-1);
+  void running.value;
+  if (last) void versionOf(last).value;
+  useEffect(() => {
+    follow.current = true;
+    if (box.current) box.current.scrollTop = box.current.scrollHeight;
+  }, [conversation, conversation.turns.length]);
+  useEffect(() => {
+    if (last?.state === "running" && follow.current && box.current) box.current.scrollTop = box.current.scrollHeight;
+  });
+  const watch = () => {
+    const place = box.current!;
+    follow.current = place.scrollHeight - place.scrollTop - place.clientHeight < 80;
+  };
+  return (
+    <div class="turns" ref={box} onScroll={watch} tabIndex={conversation.turns.length ? 0 : undefined} aria-label="Conversation" role="region">
+      {conversation.turns.length === 0 ? <Welcome /> : conversation.turns.map((turn) => <TurnView key={turn.id} turn={turn} />)}
+    </div>
+  );
+}
+
+const EXAMPLES = [
+  "What are the trade-offs between optimistic and pessimistic locking?",
+  "A bat and a ball cost 1.10 together; the bat costs 1.00 more than the ball. What does the ball cost?",
+  "Write a short, friendly note that a meeting moves from Monday to Wednesday.",
+];
+
+function Welcome() {
+  const fusion = fusionNamed(settings.value.fusion);
+  const about = fusion?.local_fusion;
+  return (
+    <div class="welcome">
+      <h1>One better answer out of several open models.</h1>
+      {about && settings.value.kind === "fuse" && (
+        <p>
+          <b>{plain(fusion!.id)}</b> asks {plain([...new Set(about.panel)].join(", "))}; {plain(about.judge ?? "")} judges. Mode: {about.mode}.
+          Nothing leaves your machines.
+        </p>
+      )}
+      {settings.value.kind === "compare" && <p>Each member you choose answers on its own, side by side. Nothing leaves your machines.</p>}
+      <ul class="examples">
+        {EXAMPLES.map((text) => (
+          <li key={text}><button type="button" class="quiet" onClick={() => draft.set(text)}>{text}</button></li>
+        ))}
+      </ul>
+    </div>
+  );
+}

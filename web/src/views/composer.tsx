@@ -1,0 +1,111 @@
+// Where a question is written, and to whom it goes.
+import { useEffect, useRef, useState } from "preact/hooks";
+import { ask, running, stop } from "../state/ask";
+import { catalog, catalogProblem, fusionNamed, fusions, members } from "../state/catalog";
+import { draft } from "../state/draft";
+import { current } from "../state/history";
+import { locked } from "../state/key";
+import { changedOptions, set, settings } from "../state/options";
+import { Chip } from "./fields";
+import { KeyButton } from "./key";
+import { OptionsPanel } from "./options";
+import { Notice } from "./parts";
+import { plain } from "./prose";
+
+export function Composer() {
+  const text = draft.text.value;
+  const [open, setOpen] = useState(false);
+  const field = useRef<HTMLTextAreaElement>(null);
+  const { kind, fusion, options } = settings.value;
+  const busy = running.value !== null;
+  const chosen = chosenMembers();
+  const named = fusionNamed(fusion);
+  const able = !busy && text.trim() !== "" && (kind === "fuse" ? named !== undefined : chosen.length > 0);
+  useEffect(() => field.current?.focus({ preventScroll: true }), [current.value]);
+  useEffect(() => {
+    const box = field.current!;
+    box.style.height = "auto";
+    box.style.height = `${Math.min(box.scrollHeight + 2, window.innerHeight * 0.4)}px`;
+  }, [text]);
+  const send = () => {
+    if (!able) return;
+    draft.text.value = "";
+    setOpen(false);
+    void ask(text.trim(), named?.id ?? "", chosen);
+  };
+  const keys = (event: KeyboardEvent) => {
+    if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) {
+      event.preventDefault();
+      send();
+    }
+  };
+  const changes = changedOptions(options);
+  return (
+    <form class="composer" onSubmit={(event) => { event.preventDefault(); send(); }} aria-label="Ask">
+      {catalogProblem.value && <Notice tone="warn">{plain(catalogProblem.value)} {locked.value && <KeyButton />}</Notice>}
+      {open && <OptionsPanel fusion={named} />}
+      {kind === "compare" && <Members chosen={chosen} />}
+      <label class="sr-only" for="question">Question</label>
+      <textarea
+        id="question"
+        ref={field}
+        rows={2}
+        dir="auto"
+        value={text}
+        placeholder={current.value.turns.length ? "Ask further …" : "Ask a question …"}
+        onInput={(event) => (draft.text.value = event.currentTarget.value)}
+        onKeyDown={keys}
+        aria-keyshortcuts="Control+Enter"
+      />
+      <div class="bar">
+        <fieldset class="switch">
+          <legend class="sr-only">Way to ask</legend>
+          {(["fuse", "compare"] as const).map((one) => (
+            <label key={one}>
+              <input type="radio" name="kind" checked={kind === one} onChange={() => set({ kind: one })} />
+              <span>{one === "fuse" ? "Fuse" : "Compare"}</span>
+            </label>
+          ))}
+        </fieldset>
+        {kind === "fuse" && (
+          <select aria-label="Fusion" value={named?.id ?? ""} onChange={(event) => set({ fusion: event.currentTarget.value })} disabled={!catalog.value}>
+            {fusions.value.map((entry) => (
+              <option key={entry.id} value={entry.id}>{entry.id}</option>
+            ))}
+          </select>
+        )}
+        <button type="button" class="quiet" aria-expanded={open} onClick={() => setOpen(!open)}>
+          Options{changes > 0 && <span class="count" aria-label={`${changes} changed`}>{changes}</span>}
+        </button>
+        <span class="hint" aria-hidden="true">Ctrl + Enter</span>
+        {busy ? (
+          <button type="button" class="stop" onClick={stop} aria-keyshortcuts="Escape">Stop</button>
+        ) : (
+          <button type="submit" disabled={!able}>Ask</button>
+        )}
+      </div>
+    </form>
+  );
+}
+
+function chosenMembers(): string[] {
+  const known = members.value.map((entry) => entry.id);
+  const kept = settings.value.members.filter((name) => known.includes(name));
+  const panel = fusionNamed(settings.value.fusion)?.local_fusion.panel ?? known;
+  return kept.length ? kept : [...new Set(panel)].slice(0, 6);
+}
+
+function Members({ chosen }: { chosen: string[] }) {
+  const toggle = (name: string) => {
+    const next = chosen.includes(name) ? chosen.filter((one) => one !== name) : [...chosen, name];
+    if (next.length) set({ members: next });
+  };
+  return (
+    <fieldset class="chips">
+      <legend class="sr-only">Members to compare</legend>
+      {members.value.map((entry) => (
+        <Chip key={entry.id} label={entry.id} checked={chosen.includes(entry.id)} onChange={() => toggle(entry.id)} />
+      ))}
+    </fieldset>
+  );
+}
