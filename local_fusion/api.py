@@ -1,7 +1,7 @@
 """The Python door: `LocalFusion`, in a plain and an async form over the same engines.
 
     with LocalFusion.from_yaml() as fusion:
-        for fused in fusion.run(["What is 47 + 38?"]):
+        for fused in fusion.run(["What is 75 + 2?"]):
             print(fused.text)
 
     async with LocalFusion.from_yaml("models.yaml", fusion="general-fast") as fusion:

@@ -8,11 +8,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from local_fusion.cli.options import ConfigOption, FusionOption, ModeOption, checked_mode
+from local_fusion.cli.options import (
+    ConfigOption,
+    FusionOption,
+    ModeOption,
+    TraceOption,
+    TraceRemoteOption,
+    checked_mode,
+)
 from local_fusion.errors import InputError
 
 if TYPE_CHECKING:
     from local_fusion.fusion.recipe import Recipe
+    from local_fusion.trace import Tracer
     from local_fusion.types import Fused, Request
 
 SECTIONS = ("panel", "analysis", "receipt")
@@ -26,6 +34,8 @@ def ask(
     system: Annotated[str | None, typer.Option(help="System message.")] = None,
     seed: Annotated[int, typer.Option(help="Root of all seeds.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print answer and receipt as one JSON object.")] = False,
+    trace: TraceOption = None,
+    trace_remote: TraceRemoteOption = False,
     config: ConfigOption = None,
 ) -> None:
     """Ask a fusion one question; the answer streams to the terminal."""
@@ -33,13 +43,19 @@ def ask(
     text = _prompt(prompt)
     from local_fusion.config import load_config
     from local_fusion.runtime import recipe_of
+    from local_fusion.trace import open_tracer
     from local_fusion.types import Message, Request
 
     loaded = load_config(config)
     recipe = recipe_of(loaded, fusion, mode=checked_mode(mode))
     turns = ((Message("system", system),) if system else ()) + (Message("user", text),)
     request = Request(id="ask", messages=turns, seed=seed)
-    fused = asyncio.run(_ask(loaded, recipe, request, sections, as_json))
+    tracer = open_tracer(trace, trace_remote)
+    try:
+        fused = asyncio.run(_ask(loaded, recipe, request, sections, as_json, tracer))
+    finally:
+        if tracer is not None:
+            tracer.close()
     if as_json:
         from local_fusion.cli.screen import as_json_text
 
@@ -66,7 +82,16 @@ def _prompt(prompt: str | None) -> str:
     return text
 
 
-async def _ask(config: Any, recipe: Recipe, request: Request, sections: tuple[str, ...], quiet: bool) -> Fused:
+async def _ask(
+    config: Any,
+    recipe: Recipe,
+    request: Request,
+    sections: tuple[str, ...],
+    quiet: bool,
+    tracer: Tracer | None,
+) -> Fused:
+    from functools import partial
+
     from local_fusion.cli.screen import AskScreen
     from local_fusion.fusion.events import Listener
     from local_fusion.fusion.fuse import fuse
@@ -75,6 +100,7 @@ async def _ask(config: Any, recipe: Recipe, request: Request, sections: tuple[st
     screen = AskScreen(sections, quiet)
     with screen:
         async with open_engines(config, recipe.settings.models, screen.say) as engines:
-            fused = await fuse(request, recipe, engines, Listener(screen.hear, deltas=not quiet))
+            heard = partial(fuse, listener=Listener(screen.hear, deltas=not quiet))
+            fused = await (heard if tracer is None else tracer.around(heard))(request, recipe, engines)
             screen.finish(fused)
     return fused

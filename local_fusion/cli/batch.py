@@ -8,13 +8,21 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from local_fusion.cli.options import ConfigOption, FusionOption, ModeOption, checked_mode
+from local_fusion.cli.options import (
+    ConfigOption,
+    FusionOption,
+    ModeOption,
+    TraceOption,
+    TraceRemoteOption,
+    checked_mode,
+)
 
 if TYPE_CHECKING:
     from local_fusion.batch.options import BatchOptions
     from local_fusion.batch.progress import Summary
     from local_fusion.config import Config
     from local_fusion.fusion.recipe import Recipe
+    from local_fusion.trace import Tracer
 
 
 def batch(
@@ -33,6 +41,11 @@ def batch(
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Run failed rows again.")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Resume (implied by the same folder).")] = False,
     in_flight: Annotated[int | None, typer.Option(min=1, help="Rows in flight at most.")] = None,
+    serial: Annotated[
+        bool, typer.Option("--serial", help="One call at a time: slow, and real engines repeat themselves.")
+    ] = False,
+    trace: TraceOption = None,
+    trace_remote: TraceRemoteOption = False,
     grace: Annotated[float, typer.Option(min=0, help="Seconds that calls under way have after SIGTERM.")] = 30.0,
     config: ConfigOption = None,
 ) -> None:
@@ -41,6 +54,7 @@ def batch(
     from local_fusion.config import load_config
     from local_fusion.errors import InputError
     from local_fusion.runtime import identity_of_models, recipe_of, versions
+    from local_fusion.trace import open_tracer
 
     loaded = load_config(config)
     recipe = recipe_of(loaded, fusion, mode=checked_mode(mode))
@@ -51,33 +65,50 @@ def batch(
         seed=seed,
         dry_run=dry_run,
         retry_failed=retry_failed,
-        in_flight=in_flight or loaded.runtime.in_flight,
+        in_flight=1 if serial else in_flight or loaded.runtime.in_flight,
         grace_s=grace,
         journal_sync_s=loaded.runtime.journal_sync_s,
         identity=identity_of_models(loaded, recipe.settings.models),
         versions=versions(),
     )
-    summary = asyncio.run(_batch(loaded, recipe, source, folder, options))
+    tracer = None if dry_run else open_tracer(trace, trace_remote)
+    try:
+        summary = asyncio.run(_batch(loaded, recipe, source, folder, options, serial, tracer))
+    finally:
+        if tracer is not None:
+            tracer.close()
     raise typer.Exit(summary.exit_code)
 
 
-async def _batch(config: Config, recipe: Recipe, source: Path, folder: Path, options: BatchOptions) -> Summary:
+async def _batch(
+    config: Config,
+    recipe: Recipe,
+    source: Path,
+    folder: Path,
+    options: BatchOptions,
+    serial: bool,
+    tracer: Tracer | None,
+) -> Summary:
     from dataclasses import replace
 
     from local_fusion.batch.check import check_run
     from local_fusion.batch.run import run_batch
+    from local_fusion.batch.serial import SerialEngines
     from local_fusion.cli.batch_screen import BatchScreen
     from local_fusion.cli.interrupt import stop_on_signals
+    from local_fusion.fusion.fuse import fuse
     from local_fusion.runtime import NoEngines, open_engines
 
     stop = asyncio.Event()
     screen = BatchScreen()
     options = replace(options, stop=stop)
+    fuse_with = fuse if tracer is None else tracer.around(fuse)
     with stop_on_signals(stop), screen:
         if options.dry_run or not check_run(source, folder, recipe, options):
             summary = await run_batch(source, folder, NoEngines(), recipe, options, screen.show)
         else:
             async with open_engines(config, recipe.settings.models, screen.say) as engines:
-                summary = await run_batch(source, folder, engines, recipe, options, screen.show)
+                used = SerialEngines(engines) if serial else engines
+                summary = await run_batch(source, folder, used, recipe, options, screen.show, fuse_with)
     screen.finish(summary)
     return summary

@@ -9,7 +9,7 @@ import sys
 
 import typer
 
-from local_fusion.cli import ask, batch, demo, models
+from local_fusion.cli import ask, batch, calibrate, demo, evaluate, keys, models, replay, report, serve
 from local_fusion.errors import LocalFusionError, RunError, UserError
 
 app = typer.Typer(
@@ -21,8 +21,14 @@ app = typer.Typer(
 )
 app.command("ask")(ask.ask)
 app.command("batch")(batch.batch)
+app.command("serve")(serve.serve)
+app.add_typer(keys.app, name="keys")
+app.command("report")(report.report)
+app.command("replay")(replay.replay)
 app.command("models")(models.models)
 app.command("demo")(demo.demo)
+app.command("eval")(evaluate.evaluate)
+app.command("calibrate")(calibrate.calibrate)
 app.command("schema", help="Print the JSON schema of models.yaml, for editors.")(models.schema)
 
 INTERRUPTED = 75

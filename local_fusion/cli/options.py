@@ -19,6 +19,13 @@ FusionOption = Annotated[
 ]
 ModeOption = Annotated[str | None, typer.Option("--mode", "-m", help=" | ".join(MODES))]
 
+TraceOption = Annotated[
+    str | None, typer.Option("--trace", help="OpenTelemetry spans, without content: a file, or http://127.0.0.1:4318")
+]
+TraceRemoteOption = Annotated[
+    bool, typer.Option("--trace-remote", help="Allow --trace to name a collector beyond this machine.")
+]
+
 
 def checked_mode(mode: str | None) -> str | None:
     """`mode` if it is one. Raises ConfigError with the nearest right name."""

@@ -13,7 +13,7 @@ import pytest
 from rooms import ROOT
 
 REQUIREMENTS = ROOT / "deploy" / "requirements"
-LOCKS = ("cpu", "cuda", "dev", "torch-cpu", "uv")
+LOCKS = ("clients", "cpu", "cuda", "dev", "torch-cpu", "uv")
 PIN = re.compile(r"^([a-z0-9][a-z0-9._-]*)(?:\[[^]]*\])?==([^ ;\\]+)", re.MULTILINE)
 
 
@@ -50,12 +50,14 @@ def test_everything_the_package_asks_for_is_locked(runtime: str) -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
     asked = [*project["project"]["dependencies"], *project["project"]["optional-dependencies"][runtime]]
     locked = pins(runtime).keys() | (pins("torch-cpu").keys() if runtime == "cpu" else set())
-    assert {re.split(r"[<>=\[ ]", entry)[0].lower() for entry in asked} - locked == set()
-    tools = {re.split(r"[<>=\[ ]", entry)[0].lower() for entry in project["dependency-groups"]["dev"]}
+    assert {_name(entry) for entry in asked} - locked == set()
+    tools = {_name(entry) for entry in project["dependency-groups"]["dev"]}
     assert tools - pins("dev").keys() == set()
 
 
-@pytest.mark.parametrize("script", ["deploy/setup.sh", "deploy/lock.sh", "deploy/wheels.sh", ".ci/run"])
+@pytest.mark.parametrize(
+    "script", ["deploy/setup.sh", "deploy/clients.sh", "deploy/lock.sh", "deploy/wheels.sh", ".ci/run"]
+)
 def test_the_scripts_are_executable_and_parse(script: str) -> None:
     assert os.access(ROOT / script, os.X_OK)
     assert subprocess.run(["bash", "-n", ROOT / script], capture_output=True).stderr == b""
@@ -107,6 +109,10 @@ def test_a_set_up_that_cannot_be_is_one_sentence(environment: dict[str, str], se
     assert done.returncode == 1
     assert done.stderr.startswith(f"set-up failed: {sentence}")
     assert len(done.stderr.splitlines()) == 1
+
+
+def _name(requirement: str) -> str:
+    return re.split(r"[<>=\[ ]", requirement)[0].lower().replace(".", "-")
 
 
 def _copy_of_the_scripts(folder: Path) -> None:

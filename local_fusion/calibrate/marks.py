@@ -1,0 +1,101 @@
+"""How good past answers were: by right answers of a set or of users, else by a user's thumb. Pure.
+
+A right answer marks every text that was said to its prompt; a thumb marks the one text the user saw.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from local_fusion.answers import Reader
+from local_fusion.calibrate.past import PastPrompt
+from local_fusion.errors import InputError
+from local_fusion.evaluate.items import Item
+from local_fusion.evaluate.scorers import PURE
+
+Given = Callable[[str, str], bool]
+
+
+class Marks:
+    """Marks texts said to past prompts; None where nothing is known."""
+
+    def __init__(
+        self,
+        items: Sequence[Item] = (),
+        feedback: Mapping[str, Mapping[str, Any]] | None = None,
+        given: Given | None = None,
+    ) -> None:
+        self._by_id = {item.id: item for item in items}
+        self._by_question = {item.question.strip(): item for item in items}
+        self._feedback = feedback or {}
+        self._given = given
+
+    def knows(self, prompt: PastPrompt) -> bool:
+        """The right answer is known, so that any text can be marked."""
+        return self._item(prompt) is not None or self._right(prompt) is not None
+
+    def final(self, prompt: PastPrompt) -> float | None:
+        """The mark of what was answered."""
+        found = self.text(prompt, prompt.text)
+        if found is not None:
+            return found
+        said = self._said(prompt)
+        return None if said is None else float(said["rating"] == "up")
+
+    def text(self, prompt: PastPrompt, text: str) -> float | None:
+        """The mark of any text, by the right answer."""
+        item = self._item(prompt)
+        if item is not None:
+            if item.match in PURE:
+                return PURE[item.match](item, text).score
+            return float(self._given(str(item.expected), text)) if self._given and item.match == "given" else None
+        right = self._right(prompt)
+        return None if right is None else float(same(prompt.question, right, text))
+
+    def _item(self, prompt: PastPrompt) -> Item | None:
+        by_question = self._by_question.get(prompt.question.strip())
+        if by_question is not None:
+            return by_question
+        named = self._by_id.get(prompt.ids[0])
+        return named if named is not None and named.question.strip() == prompt.question.strip() else None
+
+    def _said(self, prompt: PastPrompt) -> Mapping[str, Any] | None:
+        return next((self._feedback[name] for name in prompt.ids if name in self._feedback), None)
+
+    def _right(self, prompt: PastPrompt) -> str | None:
+        said = self._said(prompt)
+        if said is None:
+            return None
+        answer = said.get("answer")
+        return answer if isinstance(answer, str) and answer.strip() else None
+
+
+def same(question: str, right: str, text: str) -> bool:
+    """Both say the same value, as a vote would read it, or the same words."""
+    if " ".join(right.split()).lower() == " ".join(text.split()).lower():
+        return True
+    comparison = Reader(question).compare([right, text])
+    return comparison is not None and comparison.keys[0] is not None and comparison.keys[0] == comparison.keys[1]
+
+
+def read_feedback(path: Path) -> dict[str, dict[str, Any]]:
+    """The last word on each answer, by id (see the server's receipts). Raises InputError where there is none."""
+    found: dict[str, dict[str, Any]] = {}
+    try:
+        lines = path.read_bytes().splitlines()
+    except OSError as problem:
+        raise InputError(f"cannot read {path}: {problem.strerror}; name a server's feedback.jsonl") from None
+    for raw in lines:
+        try:
+            line = orjson.loads(raw)
+        except orjson.JSONDecodeError:
+            continue
+        if isinstance(line, dict) and isinstance(line.get("id"), str) and line.get("rating") in ("up", "down"):
+            found[line["id"]] = line
+    if not found:
+        raise InputError(f"{path} holds no word of a user: lines of `id` and `rating` (up or down)")
+    return found

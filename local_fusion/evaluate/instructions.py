@@ -1,0 +1,202 @@
+"""IFEval's verifiable instructions by their published names: is each kept, checked by rule.
+
+Source: Zhou et al., Instruction-Following Evaluation for Large Language Models, arXiv 2311.07911; names and arguments
+as in its data. 24 of its 25 kinds are checked in full; `language:response_language` only for languages whose
+script or commonest words tell them, and is unknown otherwise. Sentences and words are split by rule, without the
+tokenizer data that the original loads: a boundary case may fall the other way. Strict: the text as it is.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from local_fusion.evaluate.languages import is_in
+
+Arguments = Mapping[str, Any]
+_SENTENCE_END = re.compile(r"(?<=[.!?])[\"')\]]*\s+(?=[\"'(\[]?[A-Z0-9])|\n{2,}")
+_WORD = re.compile(r"\w+(?:['’-]\w+)*")
+_BULLET = re.compile(r"^\s*(?:\*[^*]|-|\+\s).*$", re.MULTILINE)
+_DIVIDER = re.compile(r"^\s*\*{3,}\s*$", re.MULTILINE)
+_HIGHLIGHT = re.compile(r"\*\*[^\n*]+\*\*|(?<!\*)\*[^\n*]+\*(?!\*)")
+_FENCED = re.compile(r"^```(?:json)?\s*|\s*```$", re.IGNORECASE)
+_CONSTRAINED = ("my answer is yes.", "my answer is no.", "my answer is maybe.")
+
+
+def follows(name: str, arguments: Arguments, text: str, question: str) -> bool | None:
+    """Whether `text` keeps the instruction; None where this kind is unknown or its arguments are not as published."""
+    check = KINDS.get(name)
+    if check is None:
+        return None
+    if not text.strip():
+        return False
+    try:
+        return check(arguments, text, question)
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+def _compare(count: int, relation: str, wanted: int) -> bool:
+    if relation not in ("at least", "less than"):
+        raise ValueError(relation)
+    return count >= wanted if relation == "at least" else count < wanted
+
+
+def _count(keyword: str, text: str) -> int:
+    return len(re.findall(re.escape(keyword), text, re.IGNORECASE))
+
+
+def _has_word(word: str, text: str) -> bool:
+    return re.search(rf"(?<!\w){re.escape(word)}(?!\w)", text, re.IGNORECASE) is not None
+
+
+def _existence(arguments: Arguments, text: str, _: str) -> bool:
+    return all(_count(keyword, text) for keyword in arguments["keywords"])
+
+
+def _frequency(arguments: Arguments, text: str, _: str) -> bool:
+    return _compare(_count(arguments["keyword"], text), arguments["relation"], int(arguments["frequency"]))
+
+
+def _forbidden(arguments: Arguments, text: str, _: str) -> bool:
+    return not any(_has_word(word, text) for word in arguments["forbidden_words"])
+
+
+def _letters(arguments: Arguments, text: str, _: str) -> bool:
+    count = text.lower().count(str(arguments["letter"]).lower())
+    return _compare(count, arguments["let_relation"], int(arguments["let_frequency"]))
+
+
+def _language(arguments: Arguments, text: str, _: str) -> bool | None:
+    return is_in(str(arguments["language"]), text)
+
+
+def _sentences(arguments: Arguments, text: str, _: str) -> bool:
+    count = sum(1 for part in _SENTENCE_END.split(text.strip()) if part and _WORD.search(part))
+    return _compare(count, arguments["relation"], int(arguments["num_sentences"]))
+
+
+def _paragraphs(arguments: Arguments, text: str, _: str) -> bool:
+    """Paragraphs are parted by a line of three asterisks; an empty one inside breaks the rule."""
+    parts = [part.strip() for part in _DIVIDER.split(text)]
+    if not parts[0]:
+        parts = parts[1:]
+    if parts and not parts[-1]:
+        parts = parts[:-1]
+    return all(parts) and len(parts) == int(arguments["num_paragraphs"])
+
+
+def _words(arguments: Arguments, text: str, _: str) -> bool:
+    return _compare(len(_WORD.findall(text)), arguments["relation"], int(arguments["num_words"]))
+
+
+def _nth_paragraph(arguments: Arguments, text: str, _: str) -> bool:
+    """Paragraphs are parted by a blank line here."""
+    parts = [part.strip() for part in re.split(r"\n\s*\n", text) if part.strip()]
+    nth = int(arguments["nth_paragraph"])
+    if len(parts) != int(arguments["num_paragraphs"]) or not 1 <= nth <= len(parts):
+        return False
+    first = _WORD.search(parts[nth - 1])
+    return first is not None and first.group().lower() == str(arguments["first_word"]).lower()
+
+
+def _placeholders(arguments: Arguments, text: str, _: str) -> bool:
+    return len(re.findall(r"\[[^\[\]]+\]", text)) >= int(arguments["num_placeholders"])
+
+
+def _postscript(arguments: Arguments, text: str, _: str) -> bool:
+    marker = str(arguments["postscript_marker"])
+    letters = r"\s*".join(re.escape(letter) for letter in marker if not letter.isspace())
+    return re.search(rf"^\s*{letters}.*$", text, re.IGNORECASE | re.MULTILINE) is not None
+
+
+def _bullets(arguments: Arguments, text: str, _: str) -> bool:
+    found = [line for line in _BULLET.findall(text) if not _DIVIDER.match(line)]
+    return len(found) == int(arguments["num_bullets"])
+
+
+def _constrained(_: Arguments, text: str, __: str) -> bool:
+    return any(answer in text.strip().lower() for answer in _CONSTRAINED)
+
+
+def _highlights(arguments: Arguments, text: str, _: str) -> bool:
+    found = [part for part in _HIGHLIGHT.findall(text) if part.strip("* ")]
+    return len(found) >= int(arguments["num_highlights"])
+
+
+def _sections(arguments: Arguments, text: str, _: str) -> bool:
+    marker = re.escape(str(arguments["section_spliter"]).strip())
+    return len(re.findall(rf"\s?{marker}\s?\d+\s?", text)) >= int(arguments["num_sections"])
+
+
+def _json(_: Arguments, text: str, __: str) -> bool:
+    try:
+        json.loads(_FENCED.sub("", text.strip()))
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+def _title(_: Arguments, text: str, __: str) -> bool:
+    return any(title.strip() for title in re.findall(r"<<([^\n<>]+)>>", text))
+
+
+def _two_responses(_: Arguments, text: str, __: str) -> bool:
+    """Two different texts parted by six asterisks."""
+    parts = [part.strip() for part in text.split("******")]
+    if parts and not parts[0]:
+        parts = parts[1:]
+    if parts and not parts[-1]:
+        parts = parts[:-1]
+    return len(parts) == 2 and all(parts) and parts[0] != parts[1]
+
+
+def _repeat_prompt(arguments: Arguments, text: str, question: str) -> bool:
+    prompt = str(arguments.get("prompt_to_repeat") or question)
+    return text.strip().lower().startswith(prompt.strip().lower())
+
+
+def _end(arguments: Arguments, text: str, _: str) -> bool:
+    return text.strip().strip('"').lower().endswith(str(arguments["end_phrase"]).strip().lower())
+
+
+def _capital_words(arguments: Arguments, text: str, _: str) -> bool:
+    count = sum(1 for word in _WORD.findall(text) if word.isupper())
+    return _compare(count, arguments["capital_relation"], int(arguments["capital_frequency"]))
+
+
+def _quoted(_: Arguments, text: str, __: str) -> bool:
+    text = text.strip()
+    return len(text) > 1 and text.startswith('"') and text.endswith('"')
+
+
+KINDS: Mapping[str, Callable[[Arguments, str, str], bool | None]] = {
+    "keywords:existence": _existence,
+    "keywords:frequency": _frequency,
+    "keywords:forbidden_words": _forbidden,
+    "keywords:letter_frequency": _letters,
+    "language:response_language": _language,
+    "length_constraints:number_sentences": _sentences,
+    "length_constraints:number_paragraphs": _paragraphs,
+    "length_constraints:number_words": _words,
+    "length_constraints:nth_paragraph_first_word": _nth_paragraph,
+    "detectable_content:number_placeholders": _placeholders,
+    "detectable_content:postscript": _postscript,
+    "detectable_format:number_bullet_lists": _bullets,
+    "detectable_format:constrained_response": _constrained,
+    "detectable_format:number_highlighted_sections": _highlights,
+    "detectable_format:multiple_sections": _sections,
+    "detectable_format:json_format": _json,
+    "detectable_format:title": _title,
+    "combination:two_responses": _two_responses,
+    "combination:repeat_prompt": _repeat_prompt,
+    "startend:end_checker": _end,
+    "startend:quotation": _quoted,
+    "change_case:capital_word_frequency": _capital_words,
+    "change_case:english_capital": lambda _, text, __: text.isupper(),
+    "change_case:english_lowercase": lambda _, text, __: text.islower(),
+    "punctuation:no_comma": lambda _, text, __: "," not in text,
+}
+"""Every kind of instruction that can be checked, by its published name."""

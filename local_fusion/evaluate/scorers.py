@@ -1,0 +1,177 @@
+"""Grades an answer without a model: number, choice, exact, regex, JSON. Pure functions of the item and the text.
+
+A text that states no value at all is wrong, not ungraded: the question asked for one. Ungraded (`score` None) is what
+the item itself makes impossible, such as a pattern that is none.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import unicodedata
+from collections.abc import Callable, Mapping
+from fractions import Fraction
+from typing import Any
+
+from local_fusion.answers.numbers import numbers_in
+from local_fusion.answers.text import final_part, marked, plain
+from local_fusion.evaluate.instructions import follows
+from local_fusion.evaluate.items import Grade, Item
+
+Scorer = Callable[[Item, str], Grade]
+_CHOICE_SAID = re.compile(r"answer\s*(?:is|:)?\s*:?\s*\**\s*\(?([A-Z])\)?(?![\w'])")
+_CHOICE_ALONE = re.compile(r"^[^\w\n]{0,8}([A-Z])(?:[).:,]|[^\w\n]{0,8}$)", re.MULTILINE)
+_FENCE = re.compile(r"```[a-zA-Z]*\n(.*?)```", re.DOTALL)
+_QUOTE_CHARS = 60
+_REGEX_CHARS = 20_000
+_TOLERANCE = Fraction(1, 10**6)
+
+
+def score_number(item: Item, text: str) -> Grade:
+    """The number of the marked part (`####`, boxed, "the answer is"), else the last one of the text."""
+    wanted = _number(str(item.expected))
+    if wanted is None:
+        return Grade(None, f"expected {quote(item.expected)} is no number")
+    said = plain(marked(text) or "")
+    values = numbers_in(said) or numbers_in(plain(text))
+    if not values:
+        return Grade(0.0, f"no number; expected {quote(item.expected)}")
+    found = values[0] if said and numbers_in(said) else values[-1]
+    same = abs(found - wanted) <= _TOLERANCE * max(Fraction(1), abs(wanted))
+    return Grade(float(same), f"read {quote(_spelled(found))}, expected {quote(item.expected)}")
+
+
+def score_choice(item: Item, text: str) -> Grade:
+    """The last letter said to be the answer; else a letter that stands alone at the start of a line."""
+    wanted = str(item.expected).strip().strip("()").upper()
+    said = plain(text)
+    found = _CHOICE_SAID.findall(said) or _CHOICE_ALONE.findall(said.strip())
+    boxed = marked(text)
+    if not found and boxed is not None:
+        found = re.findall(r"\b([A-Z])\b", boxed)
+    if not found:
+        return Grade(0.0, f"no letter; expected {wanted}")
+    return Grade(float(found[-1].upper() == wanted), f"read {found[-1]}, expected {wanted}")
+
+
+def score_exact(item: Item, text: str) -> Grade:
+    """The whole text, or its marked or last part, is one of the expected texts; case, marks at the ends and runs of
+    white space do not count."""
+    wanted = [str(one) for one in item.expected] if isinstance(item.expected, list) else [str(item.expected)]
+    said = {_normal(text), _normal(final_part(text))}
+    same = any(_normal(one) in said for one in wanted)
+    return Grade(float(same), f"read {quote(final_part(text))}, expected {quote(wanted[0])}")
+
+
+def score_regex(item: Item, text: str) -> Grade:
+    """The pattern is found anywhere in the text."""
+    try:
+        pattern = re.compile(str(item.expected), re.MULTILINE)
+    except re.error as problem:
+        return Grade(None, f"the pattern is none: {problem.msg}")
+    found = pattern.search(text[-_REGEX_CHARS:])
+    return Grade(float(found is not None), f"found {quote(found.group())}" if found else "not found")
+
+
+def score_json(item: Item, text: str) -> Grade:
+    """Equal to the expected value, or, with `schema` in the details, valid by it."""
+    value = _json_in(text)
+    if value is _NOTHING:
+        return Grade(0.0, "no JSON")
+    if not item.details.get("schema"):
+        same = _canonical(value) == _canonical(item.expected)
+        return Grade(float(same), "equal" if same else f"read {quote(_canonical(value))}")
+    problem = schema_problem(value, item.expected)
+    return Grade(float(problem == ""), problem or "valid by the schema")
+
+
+def score_instructions(item: Item, text: str) -> Grade:
+    """Every instruction must be kept (IFEval's prompt level, strict); one of an unknown kind leaves it ungraded."""
+    kept, unknown, broken = 0, [], []
+    for rule in item.expected:
+        found = follows(str(rule["id"]), rule.get("arguments") or {}, text, item.question)
+        if found is None:
+            unknown.append(str(rule["id"]))
+        elif found:
+            kept += 1
+        else:
+            broken.append(str(rule["id"]))
+    if unknown:
+        return Grade(None, f"cannot be checked: {', '.join(unknown)}")
+    return Grade(
+        float(not broken), f"{kept} of {len(item.expected)} kept" + (f"; not {', '.join(broken)}" * bool(broken))
+    )
+
+
+PURE: Mapping[str, Scorer] = {
+    "number": score_number,
+    "choice": score_choice,
+    "exact": score_exact,
+    "regex": score_regex,
+    "json": score_json,
+    "instructions": score_instructions,
+}
+
+
+def schema_problem(value: Any, schema: Any) -> str:
+    """Why `value` is not valid by a JSON schema; empty where it is. Needs the package jsonschema."""
+    from jsonschema import Draft202012Validator
+    from jsonschema.exceptions import SchemaError, ValidationError
+
+    try:
+        Draft202012Validator.check_schema(schema)
+        Draft202012Validator(schema).validate(value)
+    except SchemaError:
+        return "the expected schema is none"
+    except ValidationError as problem:
+        return f"at {problem.json_path}: {quote(problem.message)}"
+    return ""
+
+
+def quote(value: Any) -> str:
+    """A value in few characters and one line."""
+    text = " ".join(str(value).split())
+    return text if len(text) <= _QUOTE_CHARS else text[: _QUOTE_CHARS - 1] + "…"
+
+
+_NOTHING = object()
+
+
+def _json_in(text: str) -> Any:
+    """The text as JSON, or its last fenced block, or what stands between its first and last bracket."""
+    start = min((place for place in (text.find("{"), text.find("[")) if place >= 0), default=-1)
+    end = max(text.rfind("}"), text.rfind("]"))
+    for candidate in (text, *reversed(_FENCE.findall(text)), text[start : end + 1] if 0 <= start < end else ""):
+        try:
+            return json.loads(candidate)
+        except (ValueError, RecursionError):
+            continue
+    return _NOTHING
+
+
+def _canonical(value: Any) -> str:
+    return json.dumps(_whole(value), sort_keys=True, ensure_ascii=False)
+
+
+def _whole(value: Any) -> Any:
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, list):
+        return [_whole(entry) for entry in value]
+    if isinstance(value, dict):
+        return {key: _whole(entry) for key, entry in value.items()}
+    return value
+
+
+def _number(text: str) -> Fraction | None:
+    values = numbers_in(text)
+    return values[-1] if values else None
+
+
+def _spelled(value: Fraction) -> str:
+    return str(value.numerator) if value.denominator == 1 else f"{float(value):g}"
+
+
+def _normal(text: str) -> str:
+    text = unicodedata.normalize("NFKC", plain(text)).casefold()
+    return " ".join(text.split()).strip(" .,!?:;'\"")

@@ -1,0 +1,1 @@
+"""Reports people look at: one HTML file, nothing loaded from anywhere, model text never more than text."""

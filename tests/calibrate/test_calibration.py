@@ -1,0 +1,108 @@
+"""The whole search on scripted members: roles are found, nothing is asked twice, never worse on what was kept back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from calib_fakes import Member, bench_of, items_of, members, order_of, run, space_of
+
+from local_fusion.calibrate.bench import Trial
+from local_fusion.calibrate.calibration import FIT, HELD_OUT, decide
+from local_fusion.calibrate.evidence import evidence_of, page_of
+from local_fusion.calibrate.search import Proposal
+from local_fusion.errors import InputError
+from local_fusion.evaluate.items import Said
+
+
+async def test_it_finds_judge_and_members_from_a_shuffled_arrangement(tmp_path: Path) -> None:
+    engines = members()
+    order = order_of(tmp_path, items_of(60), space_of())
+    found = await run(order, engines)
+    assert found.changes, found.why
+    assert found.settings.judge == "jed"
+    assert [seat.model for seat in found.settings.panel] == ["ann", "bob"]
+    assert found.settings.mode == "best-of"
+    assert found.new.mean == 1.0
+    assert found.gain.low > 0
+    assert found.fit_items == len(order.half(FIT))
+    assert len(found.old.scores) == len(order.half(HELD_OUT))
+    questions = " ".join(step.question for step in found.steps)
+    for word in ("judge", "write", "adds nothing", "weigh", "samples", "mode"):
+        assert word in questions
+    left_out = next(step for step in found.steps if step.question.startswith("Who adds nothing? best-of"))
+    assert len(left_out.tried) == 1 + 4 + 6  # all, leave one out, leave two out
+    page = page_of(evidence_of(order, found, {}), found.steps)
+    assert "**without cyd, jed**" in page
+    assert "judge | bob | jed" in page
+    asked = sum(sum(engine.asked.values()) for engine in engines.values())
+    assert asked == found.calls
+    again = members()
+    assert (await run(order, again)).settings == found.settings
+    assert not any(engine.asked for engine in again.values())
+
+
+async def test_what_is_best_already_is_left_alone(tmp_path: Path) -> None:
+    space = space_of(panel=["ann", "bob"], judge="jed")
+    found = await run(order_of(tmp_path, items_of(40), space), members())
+    assert not found.changes
+    assert "nothing is changed" in found.why
+    assert found.settings == space.present
+
+
+async def test_too_few_items_are_a_sentence(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="needs 10 in each"):
+        order_of(tmp_path, items_of(15), space_of()).half(FIT)
+
+
+def trial(name: str, scores: list[float], effort: float) -> Trial:
+    return Trial(name, space_of().present, (Said(("",)),), tuple(scores), (effort,) * len(scores))
+
+
+@pytest.mark.parametrize(
+    ("scores", "effort", "changes"),
+    [
+        ([1, 1, 1, 0], 10, True),
+        ([1, 1, 0, 0], 9, True),
+        ([1, 1, 0, 0], 10, False),
+        ([1, 0, 0, 0], 1, False),
+    ],
+    ids=["better", "as good and cheaper", "the same", "worse, though far cheaper"],
+)
+def test_never_worse_on_the_half_kept_back(scores: list[float], effort: float, changes: bool) -> None:
+    old, new = trial("before", [1, 1, 0, 0], 10), trial("after", scores, effort)
+    proposal = Proposal(new.settings, None, old, new)
+    decided, why = decide(proposal, old, new, "tokens")
+    assert decided is changes
+    assert ("nothing is changed" in why) is not changes
+
+
+async def test_kinds_of_the_set_get_recipes_of_their_own(tmp_path: Path) -> None:
+    engines = members() | {"cyd": Member("cyd", "sums words days", 0.4, likes="is 7")}
+    space = space_of(panel=["ann", "bob", "cyd"], judge="jed")
+    items = items_of(160, ("sums", "days"), kinds=True)
+    found = await run(order_of(tmp_path, items, space), engines)
+    assert found.changes, found.why
+    assert found.table is not None
+    recipes = {kind.name: kind.recipe for kind in found.table.kinds}
+    assert [seat["model"] for seat in recipes["sums"]["panel"]] == ["ann"]
+    assert [seat["model"] for seat in recipes["days"]["panel"]] == ["bob"]
+    assert found.settings.mode == "auto"
+    assert found.table.otherwise is not None
+    assert found.new.mean == 1.0
+    assert found.new.cost < found.old.cost
+
+
+async def test_pairs_are_judged_against_one_baseline(tmp_path: Path) -> None:
+    from dataclasses import replace
+
+    items = [replace(item, match="pair") for item in items_of(6)]
+    bench, store = bench_of(tmp_path, items, members())
+    try:
+        space = space_of()
+        one = await bench.trial("ann", space.alone("ann"), space.recipe(space.alone("ann")))
+        other = await bench.trial("bob", space.alone("bob"), space.recipe(space.alone("bob")))
+    finally:
+        store.close()
+    assert set(one.scores) == {0.5}
+    assert all(score is not None for score in other.scores)

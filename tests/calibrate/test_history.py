@@ -1,0 +1,121 @@
+"""A change is written with its evidence beside, taken back byte for byte, and never made to the package's own file."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+from calib_fakes import CONFIG
+
+import local_fusion
+from local_fusion.calibrate.history import apply, changes, next_version, own_file, undo
+from local_fusion.calibrate.sorting import by_given, table_of
+from local_fusion.config import load_config
+from local_fusion.errors import InputError
+
+EVIDENCE = {"action": "calibrate", "why": "+3 points"}
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    path = tmp_path / "models.yaml"
+    path.write_text(CONFIG)
+    path.chmod(0o644)
+    return path
+
+
+def change(source: Path, name: str = "trio", **settings: object) -> int:
+    present = load_config(source).fusions["trio"]
+    wanted = type(present).model_validate(present.model_dump() | settings)
+    version, files = apply(source, name, wanted, EVIDENCE, "# page\n", None, "trio, calibrated on s")
+    assert files[-1] == source
+    assert all(path.is_file() for path in files)
+    return version
+
+
+def test_a_change_and_its_evidence(source: Path) -> None:
+    assert change(source, judge="jed") == 1
+    assert load_config(source).fusions["trio"].judge == "jed"
+    assert os.stat(source).st_mode & 0o777 == 0o644
+    folder = source.parent / "calibration"
+    assert (folder / "trio-1.before.yaml").read_text() == CONFIG
+    assert json.loads((folder / "trio-1.json").read_text())["why"] == "+3 points"
+    assert (folder / "trio-1.md").read_text() == "# page\n"
+    assert not list(source.parent.glob("*.new"))
+    assert next_version(source, "trio") == 2
+
+
+def test_changes_are_taken_back_one_after_the_other(source: Path) -> None:
+    change(source, judge="jed")
+    between = source.read_text()
+    assert change(source, mode="vote") == 2
+    assert "version 2" in undo(source, "trio")
+    assert source.read_text() == between
+    assert "byte for byte" in undo(source, "trio")
+    assert source.read_text() == CONFIG
+    with pytest.raises(InputError, match="no change of 'trio' stands"):
+        undo(source, "trio")
+    assert [one.version for one in changes(source)] == [1, 2]
+    assert all(one.undone_at for one in changes(source))
+    assert change(source, judge="jed") == 3
+
+
+def test_what_was_edited_since_stays(source: Path) -> None:
+    change(source, judge="jed")
+    source.write_text(source.read_text().replace("other: {panel: [ann]}", "other: {panel: [bob]}  # mine"))
+    assert "the rest as it is now" in undo(source, "trio")
+    config = load_config(source)
+    assert config.fusions["trio"].judge == "bob"
+    assert config.fusions["other"].panel[0].model == "bob"
+    assert "# mine" in source.read_text()
+
+
+def test_a_new_name_leaves_the_old_fusion_alone(source: Path) -> None:
+    change(source, "better", judge="jed")
+    assert load_config(source).fusions["trio"].judge == "bob"
+    assert load_config(source).fusions["better"].judge == "jed"
+    source.write_text(source.read_text() + "# more\n")
+    undo(source, "better")
+    assert source.read_text() == CONFIG + "# more\n"
+
+
+def test_a_fusion_that_is_named_elsewhere_is_not_taken_out(source: Path) -> None:
+    change(source, "better", judge="jed")
+    source.write_text(source.read_text() + "default: better\n")
+    with pytest.raises(InputError, match="names it"):
+        undo(source, "better")
+    assert "better" in load_config(source).fusions
+
+
+def test_a_table_of_kinds_is_versioned_and_consulted(source: Path) -> None:
+    present = load_config(source).fusions["trio"]
+    kinds = by_given(["add one and two"] * 4 + ["count the letters"] * 4, ["sums"] * 4 + ["words"] * 4)
+    table = table_of(kinds, {"sums": ({"mode": "vote"}, 4, "won")}, 9, {"mode": "best-of"})
+    wanted = present.model_copy(update={"mode": "auto"})
+    apply(source, "trio", wanted, EVIDENCE, "", table, "")
+    from local_fusion.runtime import recipe_of
+
+    recipe = recipe_of(load_config(source), "trio")
+    assert recipe.kinds is not None
+    assert recipe.kinds.version == 1
+    assert {name: one.settings.mode for name, one in recipe.by_kind.items()} == {"sums": "vote", "": "best-of"}
+    kept = source.parent / "calibration" / "kinds-trio-1.json"
+    assert os.stat(kept).st_mode & 0o777 == 0o644
+    assert os.stat(kept.with_name("trio-1.json")).st_mode & 0o777 == 0o600
+    undo(source, "trio")
+    assert source.read_text() == CONFIG
+
+
+def test_a_changed_backup_is_not_restored(source: Path) -> None:
+    change(source, judge="jed")
+    (source.parent / "calibration" / "trio-1.before.yaml").write_text("models: {}\n")
+    with pytest.raises(InputError, match="not the file as it was"):
+        undo(source, "trio")
+
+
+def test_the_file_in_the_package_is_refused_with_the_remedy(source: Path) -> None:
+    with pytest.raises(InputError, match=r"copy it here \(cp .*models.yaml models.yaml\)"):
+        own_file(Path(local_fusion.__file__).parent / "models.yaml")
+    assert own_file(source) == source

@@ -1,0 +1,140 @@
+"""Grades without a model: what counts as right, what as wrong, and what cannot be graded."""
+
+from __future__ import annotations
+
+from time import perf_counter
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from local_fusion.evaluate.items import Item
+from local_fusion.evaluate.scorers import PURE
+from local_fusion.types import Message
+
+
+def score(match: str, expected: Any, text: str, question: str = "?", **details: Any) -> float | None:
+    return PURE[match](Item("one", (Message("user", question),), match, expected, details), text).score
+
+
+@pytest.mark.parametrize(
+    ("expected", "text", "right"),
+    [
+        ("72", "First 48, then 24.\n#### 72", 1.0),
+        ("72", "#### 24\nNo wait.\n#### 72", 1.0),
+        ("1200", "That makes $1,200 in all.", 1.0),
+        (0.5, "The answer is 1/2.", 1.0),
+        ("72", "He has 71 left.", 0.0),
+        ("72", "Many.", 0.0),
+        ("-3", "It is -3.", 1.0),
+        (18, r"So it is \boxed{18}, out of 20.", 1.0),
+        ("many", "72", None),
+    ],
+)
+def test_number(expected: Any, text: str, right: float | None) -> None:
+    assert score("number", expected, text) == right
+
+
+@pytest.mark.parametrize(
+    ("expected", "text", "right"),
+    [
+        ("C", "Because of heat, the answer is (C).", 1.0),
+        ("C", "The answer is **C**", 1.0),
+        ("C", "C", 1.0),
+        ("C", "C) it expands", 1.0),
+        ("C", "First I thought the answer is (B), but the answer is (C).", 1.0),
+        ("C", "The answer is (D).", 0.0),
+        ("C", "I do not know.", 0.0),
+        ("J", "Answer: J", 1.0),
+    ],
+)
+def test_choice(expected: str, text: str, right: float) -> None:
+    assert score("choice", expected, text) == right
+
+
+@pytest.mark.parametrize(
+    ("expected", "text", "right"),
+    [
+        ("Paris", "Paris.", 1.0),
+        ("Paris", "paris", 1.0),
+        ("Paris", "It took me a while.\nThe answer is Paris", 1.0),
+        (["Paris", "the capital"], "The capital", 1.0),
+        ("Paris", "Not Paris", 0.0),
+        ("Straße", "STRASSE", 1.0),
+    ],
+)
+def test_exact(expected: Any, text: str, right: float) -> None:
+    assert score("exact", expected, text) == right
+
+
+@pytest.mark.parametrize(
+    ("expected", "text", "right"),
+    [(r"\b4\d\b", "It is 42.", 1.0), (r"^yes", "no\nyes", 1.0), (r"\b4\d\b", "It is 142.", 0.0), ("(", "x", None)],
+)
+def test_regex(expected: str, text: str, right: float | None) -> None:
+    assert score("regex", expected, text) == right
+
+
+SCHEMA = {"type": "object", "required": ["n"], "properties": {"n": {"type": "integer"}}, "additionalProperties": False}
+
+
+@pytest.mark.parametrize(
+    ("expected", "text", "schema", "right"),
+    [
+        ({"a": 1, "b": [2]}, '{"b": [2.0], "a": 1}', False, 1.0),
+        ({"a": 1}, 'Here:\n```json\n{"a": 1}\n```', False, 1.0),
+        ({"a": 1}, 'It is {"a": 1}, I think.', False, 1.0),
+        ({"a": 1}, '{"a": 2}', False, 0.0),
+        ({"a": 1}, "none", False, 0.0),
+        (SCHEMA, '{"n": 3}', True, 1.0),
+        (SCHEMA, '{"n": "3"}', True, 0.0),
+    ],
+)
+def test_json(expected: Any, text: str, schema: bool, right: float) -> None:
+    assert score("json", expected, text, schema=schema) == right
+
+
+def test_instructions_must_all_be_kept_and_an_unknown_one_is_not_wrong() -> None:
+    rules = [
+        {"id": "punctuation:no_comma", "arguments": {}},
+        {"id": "length_constraints:number_words", "arguments": {"relation": "at least", "num_words": 3}},
+    ]
+    assert score("instructions", rules, "one two three") == 1.0
+    assert score("instructions", rules, "one, two, three") == 0.0
+    assert score("instructions", [*rules, {"id": "new:kind", "arguments": {}}], "one two three") is None
+
+
+def test_a_grade_says_what_was_read() -> None:
+    item = Item("one", (Message("user", "?"),), "number", 72)
+    assert PURE["number"](item, "I get 71.").why == "read 71, expected 72"
+
+
+EXPECTED: dict[str, Any] = {
+    "number": 72,
+    "choice": "B",
+    "exact": "Paris",
+    "regex": "a+b",
+    "json": {"a": 1},
+    "instructions": [
+        {"id": "detectable_format:number_highlighted_sections", "arguments": {"num_highlights": 2}},
+        {"id": "length_constraints:number_sentences", "arguments": {"relation": "at least", "num_sentences": 2}},
+        {"id": "combination:two_responses", "arguments": {}},
+    ],
+}
+
+
+@given(
+    st.text(alphabet=st.sampled_from(list("aB*#[]{}()\"'.,\\/ \n0123456789-–\x00\ud83d")), max_size=300),
+    st.sampled_from(list(PURE)),
+)
+def test_any_text_has_a_grade(text: str, match: str) -> None:
+    assert score(match, EXPECTED[match], text) in (0.0, 1.0)
+
+
+@pytest.mark.parametrize("match", list(PURE))
+@pytest.mark.parametrize("piece", ["*a", "[a", "1,", "a b. ", "- \n", "{", "####", "\\boxed{", "answer is "])
+def test_long_texts_are_graded_in_time(match: str, piece: str) -> None:
+    begun = perf_counter()
+    score(match, EXPECTED[match], piece * (200_000 // len(piece)))
+    assert perf_counter() - begun < 10
