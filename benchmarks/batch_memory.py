@@ -1,6 +1,6 @@
 """Memory and speed of the batch driver: scripted engines that answer at once, runs of different lengths.
 
-    python benchmarks/batch_memory.py --rows 10000 300000
+    python -m benchmarks.batch_memory --rows 10000 300000
 
 Each run has a process of its own; a second process then opens the finished run again. Printed per run: rows/s, the
 peak and the last resident memory of the driver in MB, seconds and memory of the resume. What must hold: memory grows
@@ -21,7 +21,10 @@ import tempfile
 import time
 from pathlib import Path
 
+from benchmarks.figures import at_most, plain, tell
+
 MODELS = ("ada", "bob", "cyd")
+GROUP = "Scale of the batch driver"
 PAGE_MB = os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
@@ -65,7 +68,16 @@ async def session(source: Path, folder: Path, mode: str, members: int, in_flight
 
 def in_own_process(source: Path, folder: Path, options: argparse.Namespace) -> dict[str, float]:
     """The same in a process of its own, so that its memory is its own."""
-    command = [sys.executable, __file__, "--session", str(source), str(folder), "--mode", options.mode]
+    command = [
+        sys.executable,
+        "-m",
+        "benchmarks.batch_memory",
+        "--session",
+        str(source),
+        str(folder),
+        "--mode",
+        options.mode,
+    ]
     command += ["--members", str(options.members), "--in-flight", str(options.in_flight)]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     result: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
@@ -85,6 +97,7 @@ def main() -> None:
         source, folder = options.session
         print(json.dumps(asyncio.run(session(source, folder, options.mode, options.members, options.in_flight))))
         return
+    runs: list[dict[str, float]] = []
     print(f"{'rows':>9} {'rows/s':>8} {'peak MB':>8} {'last MB':>8} {'resume s':>9} {'resume peak MB':>15}")
     for rows in options.rows:
         place = Path(tempfile.mkdtemp(prefix="batch-memory-", dir=options.folder))
@@ -99,6 +112,21 @@ def main() -> None:
             f"{again['seconds']:>9.2f} {again['peak_mb']:>15.1f}",
             flush=True,
         )
+        runs.append({"rows": rows, **run, "resume_s": again["seconds"], "resume_mb": again["peak_mb"]})
+    told = f"Scripted engines that answer at once, in the driver's process; {options.members} members, {options.mode}."
+    for run in runs:
+        rows = f"{run['rows']:,.0f} rows"
+        tell(plain(GROUP, f"rows/s over {rows}", [run["rows_per_s"]], "/s", conditions=told))
+        tell(plain(GROUP, f"peak memory over {rows}", [run["peak_mb"]], "MB"))
+    more = runs[-1]["peak_mb"] - runs[0]["peak_mb"]
+    tell(at_most(GROUP, "memory more at the most rows than at the fewest", [more], "MB", 64))
+    cost = runs[0]["rows_per_s"] / runs[-1]["rows_per_s"]
+    tell(at_most(GROUP, "cost of a row at the most rows over that at the fewest", [cost], "times", 1.2))
+    what = f"resume of {runs[-1]['rows']:,.0f} finished rows"
+    tell(
+        at_most(GROUP, what, [runs[-1]["resume_s"]], "s", 30, bound="Bound by reading the journal back, line by line.")
+    )
+    tell(plain(GROUP, "peak memory of that resume", [runs[-1]["resume_mb"]], "MB"))
 
 
 if __name__ == "__main__":

@@ -14,4 +14,5 @@ compile uv.in --output-file uv.txt
 compile cpu.in --overrides cpu-overrides.in --output-file cpu.txt
 compile cuda.in --output-file cuda.txt
 # One list of tools serves both runtimes, so what it shares with them must have their versions.
+compile clients.in --output-file clients.txt
 compile dev.in --constraints cpu.txt --constraints cuda.txt --output-file dev.txt

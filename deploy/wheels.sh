@@ -21,4 +21,5 @@ if [ "$engine" = cpu ]; then
         download --index-url "${TORCH_CPU_INDEX:?set it to the index of PyTorch for CPU builds}" -r torch-cpu.txt
 fi
 download -r uv.txt -r "$engine.txt" -r dev.txt
+download -r clients.txt || echo "wheels: not every client of the tests has a wheel; those tests will be skipped"
 echo "wheels: $(find "$folder" -name '*.whl' | wc -l) wheels for $engine in $folder"
