@@ -144,8 +144,7 @@ async def _quiet(service: Service, serving: asyncio.Task[None]) -> None:
 
 
 def _spare_pauses() -> None:
-    """What was made to start stays for good: the garbage collector need not look at it again, which takes it tens of
-    milliseconds, in which every stream stands still."""
+    """What was made to start stays for good: the garbage collector need not look at it again while streams wait."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(10_000, 20, 50)

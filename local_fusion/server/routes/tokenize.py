@@ -10,7 +10,7 @@ from local_fusion.errors import RequestError
 from local_fusion.openai_api.schemas import detokenize_schema, tokenize_schema
 from local_fusion.openai_api.tokens import parse_detokenize, parse_tokenize
 from local_fusion.server.door.body import read_json
-from local_fusion.server.door.presence import unless_gone
+from local_fusion.server.door.presence import admitted, unless_gone
 from local_fusion.server.orders.choose import token_model
 from local_fusion.server.orders.member import bounded
 from local_fusion.server.problems import Json
@@ -29,7 +29,7 @@ async def tokenize(request: Request) -> Json:
     asked = parse_tokenize(await read_json(request))
     model = token_model(service, caller, asked.model)
     engine = service.engine(model)
-    with await service.admission.enter(caller):
+    with await admitted(request):
         work = engine.tokenize(asked.text, asked.special)
         tokens = await unless_gone(request, bounded(work, model, LIMIT_S))
         info = await bounded(engine.info(), model, LIMIT_S)
@@ -52,7 +52,7 @@ async def detokenize(request: Request) -> Json:
     service, caller = service_of(request), caller_of(request)
     name, tokens = parse_detokenize(await read_json(request))
     model = token_model(service, caller, name)
-    with await service.admission.enter(caller):
+    with await admitted(request):
         work = service.engine(model).detokenize(tokens)
         text = await unless_gone(request, bounded(work, model, LIMIT_S))
     return Json({"prompt": text, "model": model})
