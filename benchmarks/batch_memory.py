@@ -40,23 +40,24 @@ def resident_mb() -> float:
     return int(Path("/proc/self/statm").read_text().split()[1]) * PAGE_MB
 
 
-async def session(source: Path, folder: Path, mode: str, members: int, in_flight: int) -> dict[str, float]:
+async def session(
+    source: Path, folder: Path, mode: str, members: int, in_flight: int, hosts: str = "local"
+) -> dict[str, float]:
     """One run, or one resume, in this process."""
     from local_fusion.batch.options import BatchOptions
     from local_fusion.batch.run import run_batch
     from local_fusion.config import parse_config
-    from local_fusion.engines.local import LocalEngines
-    from local_fusion.fusion.recipe import make_recipe
+    from local_fusion.runtime import open_engines, recipe_of
 
     names = MODELS[:members]
     models = "".join(f"  {name}: {{engine: scripted}}\n" for name in names)
-    config = parse_config(f"models:\n{models}fusions:\n  trio: {{panel: [{', '.join(names)}], mode: {mode}}}\n")
-    recipe = make_recipe("trio", config.fusions["trio"], config.models)
-    engines = await LocalEngines.start(config, names)
-    before, begun = resident_mb(), time.perf_counter()
-    summary = await run_batch(source, folder, engines, recipe, BatchOptions(in_flight=in_flight), lambda _: None)
-    seconds = time.perf_counter() - begun
-    await engines.close()
+    fusion = f"fusions:\n  trio: {{panel: [{', '.join(names)}], mode: {mode}}}\n"
+    config = parse_config(f"models:\n{models}{fusion}runtime: {{hosts: {hosts}}}\n")
+    recipe = recipe_of(config, "trio")
+    async with open_engines(config, names) as engines:
+        before, begun = resident_mb(), time.perf_counter()
+        summary = await run_batch(source, folder, engines, recipe, BatchOptions(in_flight=in_flight), lambda _: None)
+        seconds = time.perf_counter() - begun
     return {
         "rows_per_s": (summary.succeeded - summary.resumed) / seconds,
         "seconds": seconds,
@@ -78,7 +79,7 @@ def in_own_process(source: Path, folder: Path, options: argparse.Namespace) -> d
         "--mode",
         options.mode,
     ]
-    command += ["--members", str(options.members), "--in-flight", str(options.in_flight)]
+    command += ["--members", str(options.members), "--in-flight", str(options.in_flight), "--hosts", options.hosts]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     result: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
     return result
@@ -90,12 +91,14 @@ def main() -> None:
     parser.add_argument("--mode", default="best-of")
     parser.add_argument("--members", type=int, choices=range(1, len(MODELS) + 1), default=len(MODELS))
     parser.add_argument("--in-flight", type=int, default=256)
+    parser.add_argument("--hosts", choices=("local", "ray"), default="local", help="ray: each engine in its Ray host")
     parser.add_argument("--folder", type=Path, help="where the runs are made; default: the system's temporary folder")
     parser.add_argument("--session", nargs=2, type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.session:
         source, folder = options.session
-        print(json.dumps(asyncio.run(session(source, folder, options.mode, options.members, options.in_flight))))
+        once = session(source, folder, options.mode, options.members, options.in_flight, options.hosts)
+        print(json.dumps(asyncio.run(once)))
         return
     runs: list[dict[str, float]] = []
     print(f"{'rows':>9} {'rows/s':>8} {'peak MB':>8} {'last MB':>8} {'resume s':>9} {'resume peak MB':>15}")
@@ -113,6 +116,11 @@ def main() -> None:
             flush=True,
         )
         runs.append({"rows": rows, **run, "resume_s": again["seconds"], "resume_mb": again["peak_mb"]})
+    if options.hosts == "ray":
+        told = f"Scripted engines that answer at once, each in its Ray host; {options.members} members, {options.mode}."
+        rates = [run["rows_per_s"] for run in runs]
+        tell(plain(GROUP, f"rows/s through Ray over {options.rows[0]:,} rows", rates, "/s", conditions=told))
+        return
     told = f"Scripted engines that answer at once, in the driver's process; {options.members} members, {options.mode}."
     for run in runs:
         rows = f"{run['rows']:,.0f} rows"

@@ -2,8 +2,8 @@
 
     python -m benchmarks.early_exit [--rows 400] [--samples 3]
 
-The confidence is chosen on one seed (the lowest whose accuracy is within half a point of all samples) and measured on
-another, question by question.
+The confidence is chosen on two seeds (the lowest that gets no fewer right than all samples do) and measured on another,
+question by question. Nothing is aborted here: what is spared was never asked, so every token is counted.
 """
 
 from __future__ import annotations
@@ -24,8 +24,9 @@ from local_fusion.types import Fused, Message, Request
 from local_fusion.zoo.grading import grade
 from local_fusion.zoo.questions import questions
 
-CONFIDENCES = (0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9)
-SLACK = 0.005
+CONFIDENCES = (0.55, 0.6, 0.62, 0.64, 0.66, 0.68, 0.7, 0.75, 0.8, 0.85, 0.9)
+SEEDS = (11, 13)
+"""Of the questions on which the confidence is chosen."""
 Found = tuple[list[bool], int]
 
 
@@ -40,13 +41,12 @@ async def main(rows: int, samples: int) -> None:
         return recipe_of(config, "demo", mode="vote", panel=panel, early_exit=False, exit_confidence=confidence)
 
     async with open_engines(config, recipe(None).settings.models, print) as engines:
-        whole, _ = await run(engines, recipe(None), 11, rows)
-        wanted = sum(whole) / rows - SLACK
+        whole = [right for seed in SEEDS for right in (await run(engines, recipe(None), seed, rows))[0]]
         chosen = CONFIDENCES[-1]
         for confidence in CONFIDENCES:
-            right, _ = await run(engines, recipe(confidence), 11, rows)
-            print(f"confidence {confidence}: {sum(right)} right of {rows}, all samples {sum(whole)}", flush=True)
-            if sum(right) / rows >= wanted:
+            right = [one for seed in SEEDS for one in (await run(engines, recipe(confidence), seed, rows))[0]]
+            print(f"confidence {confidence}: {sum(right)} right of {len(right)}, all samples {sum(whole)}", flush=True)
+            if sum(right) >= sum(whole):
                 chosen = confidence
                 break
         all_right, all_tokens = await run(engines, recipe(None), 12, rows)
@@ -58,7 +58,9 @@ async def main(rows: int, samples: int) -> None:
         f"confidence {chosen} chosen on other questions. Accuracy in waves less that of all samples: "
         f"{100 * gap.value:+.1f} points (95 % interval {100 * gap.low:+.1f} to {100 * gap.high:+.1f})."
     )
-    spared = at_least(group, "panel tokens spared", [100 * (1 - tokens / all_tokens)], "%", 40, conditions=told)
+    bound = "Bound by questions on which the first wave is split: they are asked to the end."
+    percent = 100 * (1 - tokens / all_tokens)
+    spared = at_least(group, "panel tokens spared", [percent], "%", 40, conditions=told, bound=bound)
     tell(replace(spared, aim="at least 40 at equal accuracy", holds=bool(spared.holds) and gap.high >= 0))
     tell(plain(group, "accuracy in waves", [100 * sum(right) / rows], "%"))
     tell(plain(group, "accuracy with all samples", [100 * sum(all_right) / rows], "%"))

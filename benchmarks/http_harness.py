@@ -2,10 +2,15 @@
 
     python -m benchmarks.http_harness [--rows 256] [--tokens 32] [--runs 5] [--optillm FOLDER]
 
-The harness asks the three panel models of each prompt at once and then the writer, 64 prompts at a time; prompts,
-tokens and engines are the same as ours. `--optillm`: a virtual environment that holds optillm; its mixture of agents
-(`moa`: one model gives three answers, a critique and the final answer) is then measured over one of the servers,
-against self-fusion of that model with as many calls.
+The harness asks the three panel models of each prompt at once and then the writer, 64 prompts at a time; ours likewise,
+and once more as a batch runs by default, all rows in flight. Prompts, tokens and engines are the same, both sides are
+up all the time and take turns run by run.
+
+`--optillm`: a virtual environment that holds optillm (`pip install --no-deps optillm==0.4.0`, then what its server
+imports: openai flask aiohttp requests httpx numpy networkx "z3-solver<=4.15.4.0" sympy math-verify azure-identity
+cerebras_cloud_sdk pyyaml). Its mixture of agents (`moa`: one model gives three answers, a critique and the final
+answer) is measured over one of the servers, against self-fusion of the same model in as many calls; models stop where
+they like, so tokens a second are compared.
 """
 
 from __future__ import annotations
@@ -14,9 +19,9 @@ import argparse
 import asyncio
 import os
 import signal
-import socket
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from time import perf_counter
 
@@ -24,12 +29,14 @@ from openai import AsyncOpenAI
 
 from benchmarks.figures import at_least, plain, tell
 from benchmarks.staged import fused_loaded
-from benchmarks.vllm_peers import servers
+from benchmarks.vllm_peers import answers, free_port, servers
 from benchmarks.workload import panel_then_writer, prompts, requests
 from local_fusion.config import Config
+from local_fusion.engine import Engines
+from local_fusion.fusion.fuse import fuse
 from local_fusion.fusion.recipe import Recipe
 from local_fusion.prompts import make_brief
-from local_fusion.runtime import open_engines
+from local_fusion.runtime import open_engines, recipe_of
 from local_fusion.types import Answer, Message, Request
 
 GROUP = "Against per-request HTTP harnesses"
@@ -63,111 +70,124 @@ async def harness(clients: Mapping[str, AsyncOpenAI], recipe: Recipe, work: Sequ
     return perf_counter() - begun
 
 
-async def mixture(place: Path, address: str, model: str, work: Sequence[Request], tokens: int) -> float:
-    """Seconds of all prompts through optillm's mixture over one server."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = int(probe.getsockname()[1])
-    environment = os.environ | {"OPENAI_API_KEY": "local"}
+@asynccontextmanager
+async def optillm(place: Path, address: str) -> AsyncIterator[AsyncOpenAI]:
+    """A client of an optillm server over one of vLLM's."""
+    port = free_port()
     command = [str(place / "bin/optillm"), "--base-url", address, "--port", str(port), "--log", "warning"]
-    process = _program(command, environment)
-    client = AsyncOpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key="local", timeout=600)
+    quiet = subprocess.DEVNULL
+    environment = os.environ | {"OPENAI_API_KEY": "local"}
+    process = await asyncio.create_subprocess_exec(
+        *command, env=environment, stdout=quiet, stderr=quiet, start_new_session=True
+    )
+    client = AsyncOpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key="local", timeout=600, max_retries=0)
+    try:
+        await answers(port, "/v1/models")
+        yield client
+    finally:
+        await client.close()
+        os.killpg(process.pid, signal.SIGTERM)
+        await process.wait()
+
+
+async def mixture(client: AsyncOpenAI, model: str, work: Sequence[Request], tokens: int) -> float:
+    """Completion tokens a second of optillm's mixture."""
     slots = asyncio.Semaphore(AT_ONCE)
 
-    async def one(request: Request) -> None:
+    async def one(request: Request) -> int:
         async with slots:
-            await client.chat.completions.create(
+            done = await client.chat.completions.create(
                 model=f"moa-{model}",
                 messages=[{"role": "user", "content": request.messages[0].content}],
                 max_tokens=tokens,
             )
+        return done.usage.completion_tokens if done.usage else 0
 
-    try:
-        for _ in range(60):
-            try:
-                await client.models.list()
-                break
-            except Exception:  # not up yet
-                await asyncio.sleep(1)
-        begun = perf_counter()
-        await asyncio.gather(*(one(request) for request in work))
-        return perf_counter() - begun
-    finally:
-        os.killpg(process.pid, signal.SIGTERM)
-        process.wait(30)
+    begun = perf_counter()
+    written = sum(await asyncio.gather(*(one(request) for request in work)))
+    return written / (perf_counter() - begun)
 
 
-def _program(command: list[str], environment: dict[str, str]) -> subprocess.Popen[bytes]:
-    quiet = subprocess.DEVNULL
-    return subprocess.Popen(command, env=environment, stdout=quiet, stderr=quiet, start_new_session=True)
+async def self_fused(engines: Engines, recipe: Recipe, work: Sequence[Request]) -> float:
+    """Completion tokens a second of ours."""
+    slots = asyncio.Semaphore(AT_ONCE)
 
+    async def one(request: Request) -> int:
+        async with slots:
+            fused = await fuse(request, recipe, engines)
+        return sum(call.tokens.completion for call in fused.receipt.calls)
 
-async def peers(config: Config, recipe: Recipe, options: argparse.Namespace) -> tuple[list[float], list[float]]:
-    """Seconds of the harness, and of optillm's mixture where it is there."""
-    usual, moa = [], []
-    async with servers(config, recipe.settings.models) as addresses:
-        clients = {
-            model: AsyncOpenAI(base_url=address, api_key="local", timeout=600) for model, address in addresses.items()
-        }
-        await harness(clients, recipe, requests(prompts(8), "warm"), options.tokens)
-        for run in range(options.runs):
-            work = requests(prompts(options.rows), f"harness-{run}")
-            usual.append(await harness(clients, recipe, work, options.tokens))
-            if options.optillm:
-                model = recipe.seats[0].model
-                moa.append(
-                    await mixture(options.optillm, addresses[model], model, work[: options.rows // 4], options.tokens)
-                )
-        for client in clients.values():
-            await client.close()
-    return usual, moa
+    begun = perf_counter()
+    written = sum(await asyncio.gather(*(one(request) for request in work)))
+    return written / (perf_counter() - begun)
 
 
 async def main(options: argparse.Namespace) -> None:
     config, recipe = panel_then_writer(options.tokens)
-    usual, moa = await peers(config, recipe, options)
-    ours, alone = [], []
-    async with open_engines(config, recipe.settings.models, print) as engines:
+    models = recipe.settings.models
+    async with servers(config, models) as addresses, open_engines(config, models, print) as engines:
+        clients = {
+            model: AsyncOpenAI(base_url=address, api_key="local", timeout=600) for model, address in addresses.items()
+        }
+        await harness(clients, recipe, requests(prompts(8), "warm"), options.tokens)
         await fused_loaded(engines, recipe, requests(prompts(8), "warm"))
-        for run in range(options.runs):
-            ours.append(await fused_loaded(engines, recipe, requests(prompts(options.rows), f"ours-{run}")))
-            if moa:
-                alone.append(
-                    await fused_loaded(
-                        engines,
-                        _self_fusion(config, recipe, options.tokens),
-                        requests(prompts(options.rows // 4), f"self-{run}"),
-                    )
-                )
-    told = f"{options.rows} prompts, {options.tokens} tokens a call, {AT_ONCE} prompts at a time in the harness."
+        await against_clients(clients, engines, recipe, options)
+        for client in clients.values():
+            await client.close()
+        if options.optillm:
+            await against_optillm(addresses, engines, config, recipe, options)
+
+
+async def against_clients(
+    clients: Mapping[str, AsyncOpenAI], engines: Engines, recipe: Recipe, options: argparse.Namespace
+) -> None:
+    usual, alike, whole = [], [], []
+    for run in range(options.runs):
+        questions = prompts(options.rows)
+        usual.append(await harness(clients, recipe, requests(questions, f"harness-{run}"), options.tokens))
+        alike.append(await fused_loaded(engines, recipe, requests(questions, f"alike-{run}"), AT_ONCE))
+        whole.append(await fused_loaded(engines, recipe, requests(questions, f"whole-{run}")))
+    told = f"{options.rows} prompts, {options.tokens} tokens a call, {AT_ONCE} prompts at a time on both sides."
     bound = "Both are bound by the two cores, which the engines share with whatever drives them."
-    ratios = [theirs / mine for theirs, mine in zip(usual, ours, strict=True)]
-    tell(
-        at_least(GROUP, "prompts/s over AsyncOpenAI on `vllm serve`", ratios, "times", 2, conditions=told, bound=bound)
-    )
-    tell(plain(GROUP, "our prompts/s", [options.rows / seconds for seconds in ours], "/s"))
-    if moa:
-        ratios = [theirs / mine for theirs, mine in zip(moa, alone, strict=True)]
-        tell(at_least(GROUP, "prompts/s over optillm's mixture of one model", ratios, "times", 2))
+    what = "prompts/s over AsyncOpenAI on `vllm serve`"
+    ratios = [theirs / mine for theirs, mine in zip(usual, alike, strict=True)]
+    tell(at_least(GROUP, what, ratios, "times", 2, conditions=told, bound=bound))
+    ratios = [theirs / mine for theirs, mine in zip(usual, whole, strict=True)]
+    tell(plain(GROUP, f"the same with all {options.rows} of ours in flight", ratios, "times"))
+    tell(plain(GROUP, "our prompts/s, all in flight", [options.rows / seconds for seconds in whole], "/s"))
+
+
+async def against_optillm(
+    addresses: Mapping[str, str], engines: Engines, config: Config, recipe: Recipe, options: argparse.Namespace
+) -> None:
+    model = recipe.seats[0].model
+    alone = _self_fusion(config, recipe, options.tokens)
+    theirs, ours = [], []
+    async with optillm(options.optillm, addresses[model]) as client:
+        await mixture(client, model, requests(prompts(4), "warm"), options.tokens)
+        for run in range(options.runs):
+            questions = prompts(options.rows // 4)
+            theirs.append(await mixture(client, model, requests(questions, f"moa-{run}"), options.tokens))
+            ours.append(await self_fused(engines, alone, requests(questions, f"self-{run}")))
+    ratios = [mine / other for mine, other in zip(ours, theirs, strict=True)]
+    tell(at_least(GROUP, "tokens/s over optillm's mixture of one model", ratios, "times", 2))
+    tell(plain(GROUP, "optillm's tokens/s", theirs, "/s"))
 
 
 def _self_fusion(config: Config, recipe: Recipe, tokens: int) -> Recipe:
     """Three samples of the first member, then a critique (the analysis) and an answer by the same model."""
-    from local_fusion.runtime import recipe_of
-
     model = recipe.seats[0].model
-    full = {"max_tokens": tokens, "ignore_eos": True}
     return recipe_of(
         config,
         recipe.name,
-        panel=[{"model": model, "samples": SELF_FUSION, "sampling": full | {"temperature": 1.0}}],
+        panel=[{"model": model, "samples": SELF_FUSION, "sampling": {"max_tokens": tokens, "temperature": 1.0}}],
         judge=model,
         writer=[model],
         mode="merge",
         guard=False,
         analysis=True,
-        max_judge_tokens=tokens,
-        writer_sampling=full,
+        max_judge_tokens=512,
+        writer_sampling={"max_tokens": tokens, "temperature": 0.1},
     )
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 
-from benchmarks.figures import at_least, tell
+from benchmarks.figures import at_least, plain, tell
 from benchmarks.workload import prompts
 from local_fusion.config import load_config
 from local_fusion.fusion.fuse import fuse
@@ -26,6 +26,7 @@ async def main(count: int) -> None:
     config = load_config()
     recipe = recipe_of(config, "demo", mode="merge", rotations=1)
     shares: list[float] = []
+    of_all: list[float] = []
     async with open_engines(config, recipe.settings.models, print) as engines:
         judge = engines[recipe.judge]
         block = (await judge.info()).kv_block_tokens or 16
@@ -39,8 +40,15 @@ async def main(count: int) -> None:
             shared = (tokens - _ENDING) // block * block
             calls = [call for call in fused.receipt.calls if call.model == recipe.judge]
             shares += [min(1.0, call.tokens.cached / shared) for call in calls[1:] if shared]
-    told = f"{len(shares)} judge calls after the first, blocks of {block} tokens."
-    tell(at_least("Prefix cache", "cached share of the judge's later calls", shares, "", 0.9, conditions=told))
+            of_all += [100 * call.tokens.cached / call.tokens.prompt for call in calls[1:]]
+    told = (
+        f"{len(shares)} judge calls after the first of their request, blocks of {block} tokens. The share is of the "
+        "whole blocks the calls have in common; of all prompt tokens it is less, since each ends with its own words."
+    )
+    bound = "Bound by the blocks: what is shared but fills no whole block is computed again."
+    what = "cached share of the shared blocks in the judge's later calls"
+    tell(at_least("Prefix cache", what, shares, "", 0.9, conditions=told, bound=bound))
+    tell(plain("Prefix cache", "cached share of all prompt tokens in those calls", of_all, "%"))
 
 
 if __name__ == "__main__":

@@ -20,9 +20,10 @@ Written by `make bench`. Each figure is the median of the runs beside it; one th
 """
 
 
-def write(figures: Iterable[Mapping[str, Any]], place: Path) -> None:
-    """Write the page, the figures in the order they were found."""
+def write(figures: Iterable[Mapping[str, Any]], place: Path, broken: Sequence[str] = ()) -> None:
+    """Write the page, the figures in the order they were found; `broken`: benchmarks that did not end."""
     lines = [HEAD, _machine(), "\n"]
+    lines += [f"\n**`{name}` did not end: what it should have measured is missing here.**\n" for name in broken]
     for group, entries in groupby(figures, key=lambda figure: figure["group"]):
         lines.append(f"\n## {group}\n\n| what | median | aim | runs |\n|---|---|---|---|\n")
         notes: list[str] = []

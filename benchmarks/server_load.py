@@ -1,6 +1,6 @@
 """What the HTTP server adds to each stage of a fusion, and whether it holds many streams at once.
 
-    python -m benchmarks.server_load [--streams 200] [--rounds 5] [--ray] [--profile FILE]
+    python -m benchmarks.server_load [--streams 200] [--rounds 3] [--runs 5] [--ray] [--profile FILE]
 
 The server runs as a process of its own on scripted engines that take known times; clients speak raw HTTP from this
 process. A stage is a step that has to wait for the one before: the panel, the analysis, each read of the judge, the
@@ -124,18 +124,19 @@ def processor_s(process: Process) -> float:
     return (int(fields[11]) + int(fields[12])) / sysconf("SC_CLK_TCK")
 
 
-def report(taken: list[Taken], kind: str, told: str) -> None:
-    added = [1000 * one.added_s for one in taken]
-    cut = quantiles(added, n=100)
+def report(runs: list[list[Taken]], kind: str, told: str) -> None:
+    """p50 and p99 of each run."""
+    cuts = [quantiles([1000 * one.added_s for one in taken], n=100) for taken in runs]
     rest = {"conditions": told, "bound": "One process does all of it; it shares its core with the clients."}
+    every = [one for taken in runs for one in taken]
     print(
-        f"{len(taken)} requests, no error; first byte after {1000 * max(one.first_s for one in taken):.0f} ms at most"
+        f"{len(every)} requests, no error; first byte after {1000 * max(one.first_s for one in every):.0f} ms at most"
     )
-    tell(at_most(GROUP, f"added per stage, p50, {kind}", [cut[49]], "ms", 10, **rest))
-    tell(at_most(GROUP, f"added per stage, p99, {kind}", [cut[98]], "ms", 25, **rest))
+    tell(at_most(GROUP, f"added per stage, p50, {kind}", [cut[49] for cut in cuts], "ms", 10, **rest))
+    tell(at_most(GROUP, f"added per stage, p99, {kind}", [cut[98] for cut in cuts], "ms", 25, **rest))
 
 
-async def main(streams: int, rounds: int, ray: bool, profile: str | None) -> None:
+async def main(streams: int, rounds: int, runs: int, ray: bool, profile: str | None) -> None:
     told = (
         f"{streams} at once, each request on a connection of its own, members {MEMBER_S} s, judge {JUDGE_S} s a call, "
     )
@@ -145,12 +146,13 @@ async def main(streams: int, rounds: int, ray: bool, profile: str | None) -> Non
         try:
             for stream in (True, False):
                 await ask(port, 0, stream)
-                kind = "streams" if stream else "whole answers"
+                kind = ("streams" if stream else "whole answers") + (", Ray hosts" if ray else "")
                 alone = [(await ask(port, place, stream)).added_s * 1000 for place in range(1, 6)]
                 tell(plain(GROUP, f"added per stage, one at a time, {kind}", alone, "ms", conditions=told))
                 used = processor_s(process)
-                taken = await steady(port, streams, rounds, stream)
-                used = 1000 * (processor_s(process) - used) / (sum(one.stages for one in taken) * (rounds + 1) / rounds)
+                taken = [await steady(port, streams, rounds, stream) for _ in range(runs)]
+                stages = sum(one.stages for run in taken for one in run) * (rounds + 1) / rounds
+                used = 1000 * (processor_s(process) - used) / stages
                 tell(plain(GROUP, f"processor time per stage, {kind}", [used], "ms", conditions=told))
                 report(taken, kind, told)
                 burst = await asyncio.gather(*(ask(port, 10**6 + place, stream) for place in range(streams)))
@@ -166,8 +168,9 @@ async def main(streams: int, rounds: int, ray: bool, profile: str | None) -> Non
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--streams", type=int, default=200)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=3, help="requests of each client in a run")
+    parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--ray", action="store_true", help="engines in Ray hosts, as they are served")
     parser.add_argument("--profile", help="write a cProfile of the server here")
     given = parser.parse_args()
-    asyncio.run(main(given.streams, given.rounds, given.ray, given.profile))
+    asyncio.run(main(given.streams, given.rounds, given.runs, given.ray, given.profile))

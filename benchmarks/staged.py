@@ -58,9 +58,16 @@ async def staged_loaded(engines: Engines, recipe: Recipe, work: Sequence[Request
     return perf_counter() - begun
 
 
-async def fused_loaded(engines: Engines, recipe: Recipe, work: Sequence[Request]) -> float:
+async def fused_loaded(engines: Engines, recipe: Recipe, work: Sequence[Request], at_once: int | None = None) -> float:
+    """Seconds of the fused requests on loaded engines; `at_once`: in flight at most."""
+    slots = asyncio.Semaphore(at_once or len(work))
+
+    async def one(request: Request) -> None:
+        async with slots:
+            await fuse(request, recipe, engines)
+
     begun = perf_counter()
-    await asyncio.gather(*(fuse(one, recipe, engines) for one in work))
+    await asyncio.gather(*(one(request) for request in work))
     return perf_counter() - begun
 
 

@@ -50,10 +50,10 @@ def run_batch(config: Config, model: str, source: Path, out: Path) -> None:
 @asynccontextmanager
 async def servers(config: Config, models: Sequence[str]) -> AsyncIterator[Mapping[str, str]]:
     """One OpenAI-compatible server of vLLM a model; yields their base addresses once all answer."""
-    ports = {model: _free_port() for model in models}
+    ports = {model: free_port() for model in models}
     processes = [_start(config, model, port) for model, port in ports.items()]
     try:
-        await asyncio.gather(*(_answers(port) for port in ports.values()))
+        await asyncio.gather(*(answers(port) for port in ports.values()))
         yield {model: f"http://127.0.0.1:{port}/v1" for model, port in ports.items()}
     finally:
         for process in processes:
@@ -73,12 +73,13 @@ def _start(config: Config, model: str, port: int) -> subprocess.Popen[bytes]:
     return subprocess.Popen(command, env=environment(), stdout=quiet, stderr=quiet, start_new_session=True)
 
 
-async def _answers(port: int) -> None:
+async def answers(port: int, path: str = "/health") -> None:
+    """Wait until a server on loopback says 200 to `path`. Raises TimeoutError."""
     ends = monotonic() + _START_S
     while monotonic() < ends:
         try:
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
-            writer.write(b"GET /health HTTP/1.0\r\n\r\n")
+            writer.write(f"GET {path} HTTP/1.0\r\n\r\n".encode())
             line = await reader.readline()
             writer.close()
             if b" 200 " in line:
@@ -86,10 +87,11 @@ async def _answers(port: int) -> None:
         except OSError:
             pass
         await asyncio.sleep(0.5)
-    raise TimeoutError(f"the server of vLLM on port {port} did not answer within {_START_S:g} s")
+    raise TimeoutError(f"the server on port {port} did not answer within {_START_S:g} s")
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port of loopback that nobody listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

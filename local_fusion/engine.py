@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Iterator, Sequence
+from contextlib import aclosing, contextmanager
+from contextvars import ContextVar
 from dataclasses import replace
 from typing import Protocol, runtime_checkable
 
@@ -100,6 +101,36 @@ class Mortal(Protocol):
     async def died(self) -> None:
         """Return once the engine is dead and can do nothing more."""
         ...
+
+
+class Watch(Protocol):
+    """Told by whoever makes calls wait in front of an engine; no word means that the engine has the call."""
+
+    def waits(self, soon: bool) -> None:
+        """The call waits: `soon` for its turn among others, else until a host is up again."""
+        ...
+
+    def placed(self) -> None:
+        """It goes to the engine now."""
+        ...
+
+
+_WATCH: ContextVar[Watch | None] = ContextVar("local_fusion_watch", default=None)
+
+
+@contextmanager
+def watched(watch: Watch) -> Iterator[None]:
+    """Engine calls awaited in here are reported to `watch`, through whatever stands in front of the engine."""
+    token = _WATCH.set(watch)
+    try:
+        yield
+    finally:
+        _WATCH.reset(token)
+
+
+def current_watch() -> Watch | None:
+    """Who watches the engine call that is being made."""
+    return _WATCH.get()
 
 
 class Engines(Protocol):

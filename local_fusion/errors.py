@@ -21,7 +21,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from local_fusion.types import Failure, FailureReason
+from local_fusion.types import Failure, FailureReason, StageUsage
 
 
 class LocalFusionError(Exception):
@@ -99,15 +99,19 @@ class EngineDied(CallError):
 
 
 class FusionError(LocalFusionError):
-    """A request has no answer at all. `code`: all_panels_failed, quorum_not_met, deadline_exceeded …"""
+    """A request has no answer at all. `code`: all_panels_failed, quorum_not_met, deadline_exceeded …; `calls`: those
+    that ended with a result all the same, and cost what they cost."""
 
-    def __init__(self, message: str, code: str, failures: Sequence[Failure] = ()) -> None:
+    def __init__(
+        self, message: str, code: str, failures: Sequence[Failure] = (), calls: Sequence[StageUsage] = ()
+    ) -> None:
         super().__init__(message)
         self.code = code
         self.failures = tuple(failures)
+        self.calls = tuple(calls)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.message, self.code, self.failures)
+        return type(self), (self.message, self.code, self.failures, self.calls)
 
 
 class StartError(LocalFusionError):

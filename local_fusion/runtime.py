@@ -28,7 +28,7 @@ def recipe_of(config: Config, fusion: str | None = None, **overrides: Any) -> Re
     for model in settings.models:
         if model not in config.models:
             raise ConfigError(f"fusion {name}: no model is called {model!r}; known are {', '.join(config.models)}")
-    return make_recipe(name, settings, config.models, config.source.parent if config.source else None)
+    return make_recipe(name, settings, config.models, config.source.parent if config.source else None, asked=given)
 
 
 def checked_fusion(settings: FusionSettings, changes: dict[str, Any], name: str) -> FusionSettings:

@@ -29,6 +29,8 @@ _WORDS_IN_ORDER = (
     " seventeen eighteen nineteen twenty"
 )
 _WORDS = {word: value for value, word in enumerate(_WORDS_IN_ORDER.split())} | {"once": 1, "twice": 2}
+_MOST_DIGITS = 600
+"""Of a number's numerator or denominator: Python may be told to write no more than 640."""
 _AROUND = 3  # words a bare number may have around it: a unit, "about", a name
 
 
@@ -63,7 +65,12 @@ def numbers_in(text: str) -> list[Fraction]:
 
 
 def _value(match: re.Match[str]) -> Fraction | None:
-    value = Fraction(re.sub(r"[,'_\u00a0\u202f ]", "", match["digits"]))
+    digits = re.sub(r"[,'_\u00a0\u202f ]", "", match["digits"])
+    power = match["power"] or match["exponent"] or "0"
+    beside = abs(int(power)) + len(match["under"] or "") + len(match["whole"] or "")
+    if len(digits) * int(match["raised"] or 1) + beside > _MOST_DIGITS:
+        return None
+    value = Fraction(digits)
     if match["raised"]:
         value **= int(match["raised"])
     if match["under"]:
@@ -73,9 +80,7 @@ def _value(match: re.Match[str]) -> Fraction | None:
         value /= under
     if match["whole"]:
         value += int(match["whole"])
-    power = match["power"] or match["exponent"]
-    if power:
-        value *= Fraction(10) ** int(power)
+    value *= Fraction(10) ** int(power)
     return -value if match["sign"] == "-" else value
 
 

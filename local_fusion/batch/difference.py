@@ -6,19 +6,21 @@ an answer is in them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, get_args
+
+import orjson
 
 from local_fusion.batch.identity import differences, identity_of
 from local_fusion.batch.options import BatchOptions
 from local_fusion.batch.recorded import RecordedRow
-from local_fusion.batch.records import Outcome
+from local_fusion.batch.records import Outcome, dump
 from local_fusion.batch.replay import Replay
 from local_fusion.errors import CallError, FusionError
 from local_fusion.fusion.recipe import Recipe
 from local_fusion.openai_api.reply import chat_completion
-from local_fusion.types import Completion, Fused, Stage
+from local_fusion.types import Completion, Fused, LabelRead, Stage
 
 _ORDER: tuple[str, ...] = ("panel", "fold", "layer", "revise", "analyse", "repair", "pick", "pair", "write", "guard")
 
@@ -38,7 +40,8 @@ class Difference:
 def compare(row: RecordedRow, again: Replay) -> list[Difference]:
     """Every difference, causes before effects; empty where all is equal, byte for byte.
 
-    Compared are every call's text, reasoning, tool calls, end and tokens, the panel's answers and the fused answer. Not
+    Compared are every call's text, reasoning, tool calls, end and tokens, every read of labels with its
+    log-probabilities, the panel's answers, analysis, choice, verdict and the fused answer. Not
     compared: times, and how many prompt tokens the engine still had in its cache.
     """
     return [*_calls(row, again.calls), *_ending(row, again.result)]
@@ -67,6 +70,8 @@ def _setting(name: str) -> str:
         return f"the engine settings of model {rest} in models.yaml are others"
     if head == "weights":
         return f"the digest of model {rest} in models.yaml is another"
+    if head == "by_kind":
+        return f"what is done for kind {rest.partition('.')[0] or '(none)'} is another ({rest.partition('.')[2]})"
     if head in ("templates", "kinds"):
         return "the templates are others" if head == "templates" else "the table of kinds is another"
     return f"{name} is another"
@@ -109,11 +114,27 @@ def _outcomes(where: str, before: Outcome, now: Outcome) -> list[Difference]:
         for field in ("tool_calls", "finish_reason"):
             if getattr(before, field) != getattr(now, field):
                 found.append(Difference(where, field, "is not the same"))
+    if isinstance(before, LabelRead) and isinstance(now, LabelRead):
+        told = _reads(before.logprobs, now.logprobs)
+        found += [Difference(where, "the read", told)] if told else []
     for field in ("prompt", "completion"):
         counts = getattr(before.tokens, field), getattr(now.tokens, field)
         if counts[0] != counts[1]:
             found.append(Difference(where, f"{field} tokens", f"were {counts[0]}, now {counts[1]}"))
     return found
+
+
+def _reads(before: Sequence[float], now: Sequence[float]) -> str | None:
+    """How two reads of labels part, in words; None where they are equal."""
+    if tuple(before) == tuple(now):
+        return None
+    if len(before) != len(now):
+        return f"was of {len(before)} labels, now of {len(now)}"
+    first, second = (max(range(len(read)), key=lambda place: read[place]) for read in (before, now))
+    if first != second:
+        return f"prefers label {second + 1} now, and preferred label {first + 1} of {len(now)}"
+    apart = max(abs(a - b) if a != b else 0.0 for a, b in zip(before, now, strict=True))
+    return f"has other log-probabilities (up to {apart:.3g} apart), and prefers the same label"
 
 
 def _end_of(outcome: Outcome) -> str:
@@ -128,7 +149,7 @@ def _ending(row: RecordedRow, result: Fused | FusionError) -> list[Difference]:
         now = f"the error {result.code}" if isinstance(result, FusionError) else "an answer"
         return [] if before == now else [Difference(whole, "the outcome", f"was {before}, now {now}")]
     now_body = chat_completion(result, 0)
-    found = _answers(body["fusion"], now_body["fusion"])
+    found = [*_answers(body["fusion"], now_body["fusion"]), *_judgements(body["fusion"], now_body["fusion"])]
     for field in ("content", "reasoning"):
         told = first_difference(_message(body).get(field), _message(now_body).get(field))
         found += [Difference(whole, "text" if field == "content" else field, told)] if told else []
@@ -160,6 +181,34 @@ def _answers(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[Differen
         told = first_difference(first.get(seat), second.get(seat))
         found += [Difference(f"the panel answer of {seat}", "text", told)] if told else []
     return found
+
+
+def _judgements(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[Difference]:
+    """The analysis, how a winner was chosen and the guard's verdict, field by field."""
+    found = []
+    for name, where in (("analysis", "the analysis"), ("choice", "the choice"), ("verdict", "the guard's verdict")):
+        then, today = _plain(before.get(name)), _plain(now.get(name))
+        if then == today:
+            continue
+        if then is None or today is None:
+            found.append(Difference("the fused answer", where, "is missing now" if today is None else "is new"))
+            continue
+        for field in dict.fromkeys([*then, *today]):
+            if then.get(field) != today.get(field):
+                found.append(Difference(where, field, _told(then.get(field), today.get(field))))
+    return found
+
+
+def _told(before: Any, now: Any) -> str:
+    """Numbers as they are; of anything else only that it differs, for it may hold an answer's words."""
+    if isinstance(before, int | float) and isinstance(now, int | float):
+        return f"was {before:.6g}, now {now:.6g}"
+    return "is not the same"
+
+
+def _plain(value: Any) -> Any:
+    """As it is read back from a file."""
+    return orjson.loads(dump(value))
 
 
 def _seat(one: Mapping[str, Any]) -> str:

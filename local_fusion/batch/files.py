@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import threading
 from pathlib import Path
 
 from local_fusion.errors import InputError, RunError
@@ -19,7 +20,10 @@ class AppendFile:
     def __init__(self, path: Path, keep: int | None = None) -> None:
         """Open or make `path`, cut to its first `keep` bytes (None: all). Raises RunError."""
         self.path = path
-        self._dirty = False
+        self.synced = -1
+        """Bytes known to be on the disk; -1 before the first sync, which an earlier process may not have made."""
+        self._syncing = threading.Lock()
+        self._closed = False
         try:
             self._handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
             if keep is not None:
@@ -30,7 +34,6 @@ class AppendFile:
 
     def append(self, data: bytes) -> int:
         """Write all of `data` in one piece where the system can; returns the new size. Raises RunError."""
-        self._dirty = True
         try:
             written = os.write(self._handle, data)
             while written < len(data):
@@ -41,18 +44,22 @@ class AppendFile:
         return self.size
 
     def sync(self) -> None:
-        """Wait until everything appended so far is on the disk. Raises RunError."""
-        if not self._dirty:
-            return
-        self._dirty = False
-        try:
-            os.fsync(self._handle)
-        except OSError as problem:
-            raise write_error(self.path, problem) from problem
+        """Wait until everything appended so far is on the disk; from any thread. Raises RunError."""
+        with self._syncing:
+            size = self.size
+            if size == self.synced or self._closed:
+                return
+            try:
+                os.fsync(self._handle)
+            except OSError as problem:
+                raise write_error(self.path, problem) from problem
+            self.synced = size
 
     def close(self) -> None:
-        """Close the handle; not a sync."""
-        os.close(self._handle)
+        """Close the handle, after a sync that is under way; not a sync itself."""
+        with self._syncing:
+            self._closed = True
+            os.close(self._handle)
 
 
 def write_error(path: Path, problem: OSError) -> RunError:

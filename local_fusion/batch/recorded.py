@@ -19,7 +19,7 @@ from local_fusion.batch.records import Outcome, dump, read_call
 from local_fusion.batch.rows import BadRow, Terms, read_row
 from local_fusion.config.schema import FusionSettings, ModelSettings
 from local_fusion.errors import ConfigError, InputError
-from local_fusion.fusion.recipe import Recipe, make_recipe
+from local_fusion.fusion.recipe import Recipe, Seat, make_recipe
 from local_fusion.types import Request, Sampling
 
 _CALL, _END = b'{"call":', b'{"end":'
@@ -48,7 +48,8 @@ def find_row(folder: Path, row_id: str) -> RecordedRow:
 
 
 def recipe_again(row: RecordedRow, models: Mapping[str, ModelSettings], base: Path | None) -> Recipe:
-    """The fusion with the settings and samplings of the run; only engines and templates are those of today.
+    """The fusion with the settings and samplings of the run, of every kind of prompt too; only engines, templates and
+    which prompts are of which kind are those of today.
 
     `base`: folder that template paths are relative to. Raises ConfigError where a model is not there any more, and
     InputError where the run is of a version with other settings.
@@ -61,16 +62,33 @@ def recipe_again(row: RecordedRow, models: Mapping[str, ModelSettings], base: Pa
     for model in settings.models:
         if model not in models:
             raise ConfigError(f"this run used a model {model!r} that models.yaml does not hold; put it back to replay")
+    if "kinds" not in identity:  # something was asked for that the table would have decided
+        settings = settings.model_copy(update={"kinds": None})
     recipe = make_recipe(identity["fusion"], settings, models, base)
+    recorded = identity.get("by_kind", {})  # a run of before these were noted has today's
+    by_kind = {
+        name: _as_recorded(one, recorded[name]) if name in recorded else one for name, one in recipe.by_kind.items()
+    }
+    return replace(_as_recorded(recipe, identity), by_kind=by_kind)
+
+
+def _as_recorded(recipe: Recipe, noted: Mapping[str, Any]) -> Recipe:
+    """The recipe with settings, seats and samplings as the run noted them."""
+    settings = recipe.settings
+    if "settings" in noted:
+        settings = FusionSettings.model_validate(noted["settings"])
     seats = tuple(
-        replace(seat, sampling=_sampling(recorded["sampling"]))
-        for seat, recorded in zip(recipe.seats, identity["panel"], strict=True)
+        Seat(one["model"], one["samples"], _sampling(one["sampling"]), one["weight"]) for one in noted["panel"]
     )
+    writer_sampling = {name: _sampling(one) for name, one in noted["writer_sampling"].items()}
     return replace(
         recipe,
+        settings=settings,
         seats=seats,
-        judge_sampling=_sampling(identity["judge_sampling"]),
-        writer_sampling={name: _sampling(one) for name, one in identity["writer_sampling"].items()},
+        judge=settings.judge_name,
+        writers=settings.writer_names,
+        judge_sampling=_sampling(noted["judge_sampling"]),
+        writer_sampling=writer_sampling,
     )
 
 

@@ -1,4 +1,8 @@
-"""Tries arrangements on one half of the items; what was tried or asked once is never run again."""
+"""Tries arrangements on one half of the items; what was tried or asked once is never run again.
+
+Invariant: arrangements are compared over the same items, and nobody gains by an answer that could not be graded: where
+the other one's could be, it counts as wrong.
+"""
 
 from __future__ import annotations
 
@@ -28,9 +32,12 @@ class Trial:
 
     @property
     def mean(self) -> float:
-        """Mean score of what could be graded; 0 where nothing could."""
-        graded = [score for score in self.scores if score is not None]
-        return sum(graded) / len(graded) if graded else 0.0
+        """Mean score of what could be graded; 0 where nothing could. To compare arrangements, see `mean_over`."""
+        return self.mean_over([place for place, score in enumerate(self.scores) if score is not None])
+
+    def mean_over(self, places: Sequence[int]) -> float:
+        """Mean score of these items; what could not be graded counts as wrong."""
+        return sum(self.scores[place] or 0.0 for place in places) / len(places) if places else 0.0
 
     @property
     def accuracy(self) -> Interval:
@@ -43,26 +50,33 @@ class Trial:
         return sum(self.effort) / len(self.effort) if self.effort else 0.0
 
     def gain_over(self, other: Trial, places: Sequence[int] | None = None) -> Interval:
-        """Paired difference to another arrangement over the items (or those at `places`) graded for both."""
+        """Paired difference to another arrangement, see `paired`."""
         return paired(self.scores, other.scores, places)
 
 
 def paired(
     scores: Sequence[float | None], others: Sequence[float | None], places: Sequence[int] | None = None
 ) -> Interval:
-    """Mean difference with its interval; none at all where nothing was graded in both."""
-    over = range(len(scores)) if places is None else places
-    pairs = [
-        (one, other) for place in over if (one := scores[place]) is not None and (other := others[place]) is not None
-    ]
-    if not pairs:
+    """Mean difference with its interval over the items that were graded for the other; those ungraded here are wrong.
+
+    Where there is none nothing is known: 0 in an interval from -1 to 1 (see `graded_places`).
+    """
+    over = graded_places(others, places)
+    if not over:
         return Interval(0.0, -1.0, 1.0)
-    return difference([one for one, _ in pairs], [other for _, other in pairs])
+    return difference([scores[place] or 0.0 for place in over], [others[place] or 0.0 for place in over])
+
+
+def graded_places(scores: Sequence[float | None], places: Sequence[int] | None = None) -> list[int]:
+    """Those of the items that were graded."""
+    return [place for place in (range(len(scores)) if places is None else places) if scores[place] is not None]
 
 
 def ranking(trials: Sequence[Trial]) -> list[Trial]:
-    """By mean, the highest first; among equals the cheapest, then as they came."""
-    return sorted(trials, key=lambda trial: (-round(trial.mean, _DIGITS), round(trial.cost, _DIGITS)))
+    """By mean over the items that were graded for any, the highest first; among equals the cheapest, then as they
+    came."""
+    common = sorted({place for trial in trials for place in graded_places(trial.scores)})
+    return sorted(trials, key=lambda trial: (-round(trial.mean_over(common), _DIGITS), round(trial.cost, _DIGITS)))
 
 
 def best_of(trials: Sequence[Trial]) -> Trial:
@@ -71,8 +85,8 @@ def best_of(trials: Sequence[Trial]) -> Trial:
 
 
 def no_worse(trial: Trial, other: Trial) -> bool:
-    """Over the items graded for both, the mean is not lower."""
-    return round(trial.gain_over(other).value, _DIGITS) >= 0
+    """Over the items graded for the other the mean is not lower; False where there is none to tell by."""
+    return bool(graded_places(other.scores)) and round(trial.gain_over(other).value, _DIGITS) >= 0
 
 
 @dataclass

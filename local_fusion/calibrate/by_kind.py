@@ -1,7 +1,8 @@
 """Which recipe won for each kind of prompt, and whether there is enough evidence to keep it. Pure.
 
 A recipe is kept for a kind only where at least `LEAST_PROMPTS` prompts of it tell, and it is surely better than the
-present one (its interval lies above 0), or no worse on the mean, surely not worse by `MARGIN`, and cheaper.
+present one (its interval lies above 0), or no worse on the mean, surely not worse by `MARGIN`, and cheaper. Where the
+two were given different prompts that is observation, not a paired comparison: then only the first counts.
 """
 
 from __future__ import annotations
@@ -42,11 +43,22 @@ class Option:
 
 @dataclass(frozen=True)
 class Winner:
-    """What is kept for a kind; `option` None: nothing, the fusion stays as it is. `prompts`: that tell."""
+    """What is kept for a kind; `option` None: nothing, the fusion stays as it is. `prompts`: that tell; `paired`: the
+    same prompts told of both."""
 
     option: Option | None
     prompts: int
     why: str
+    paired: bool = True
+
+
+@dataclass(frozen=True)
+class Compared:
+    """One option against another. `prompts`: of the one; `paired`: the same prompts told of both."""
+
+    gain: Interval
+    prompts: int
+    paired: bool
 
 
 def winner(places: Sequence[int], present: Option, options: Sequence[Option], least: int = LEAST_PROMPTS) -> Winner:
@@ -54,32 +66,39 @@ def winner(places: Sequence[int], present: Option, options: Sequence[Option], le
     told = len(present.over(places))
     if told < least:
         return Winner(None, max(1, told), f"{told} graded prompts are too few to tell, {least} are wanted")
-    kept: list[tuple[tuple[float, float], Option, Interval, int]] = []
+    kept: list[tuple[tuple[float, float], Option, Compared]] = []
     for option in options:
-        found = _compare(places, option, present, least)
+        found = compare(places, option, present, least)
         if found is None:
             continue
-        gain, count = found
-        mine, theirs = option.over(places), present.over(places)
-        cheaper = option.cost(mine) < present.cost(theirs)
-        if gain.low > 0 or (gain.value >= 0 and gain.low >= -MARGIN and cheaper):
-            kept.append(((-round(gain.value, 9), option.cost(mine)), option, gain, count))
+        cheaper = option.cost(option.over(places)) < present.cost(present.over(places))
+        as_good = found.paired and found.gain.value >= 0 and found.gain.low >= -MARGIN
+        if found.gain.low > 0 or (as_good and cheaper):
+            kept.append(((-round(found.gain.value, 9), option.cost(option.over(places))), option, found))
     if not kept:
         return Winner(None, told, f"nothing was surely better than {present.name}")
-    _, option, gain, count = min(kept, key=lambda one: one[0])
+    _, option, found = min(kept, key=lambda one: one[0])
     mean = sum(option.scores[place] for place in option.over(places)) / len(option.over(places))
-    return Winner(option, count, f"{option.name} right {percent(mean)} on {count} prompts, {points(gain)}")
+    why = f"{option.name} right {percent(mean)} on {found.prompts} prompts, {told_of(found)}"
+    return Winner(option, found.prompts, why, found.paired)
 
 
-def _compare(places: Sequence[int], one: Option, other: Option, least: int) -> tuple[Interval, int] | None:
+def compare(places: Sequence[int], one: Option, other: Option, least: int) -> Compared | None:
     """Paired where enough prompts had both; else of two groups; None where either is too small."""
     both = [place for place in places if place in one.scores and place in other.scores]
     if len(both) >= least:
-        return difference([one.scores[place] for place in both], [other.scores[place] for place in both]), len(both)
+        gain = difference([one.scores[place] for place in both], [other.scores[place] for place in both])
+        return Compared(gain, len(both), True)
     mine, theirs = one.over(places), other.over(places)
     if len(mine) < least or len(theirs) < least:
         return None
-    return apart([one.scores[place] for place in mine], [other.scores[place] for place in theirs]), len(mine)
+    gain = apart([one.scores[place] for place in mine], [other.scores[place] for place in theirs])
+    return Compared(gain, len(mine), False)
+
+
+def told_of(found: Compared) -> str:
+    """The difference in words; what was only observed is called so."""
+    return points(found.gain) if found.paired else f"{points(found.gain)} between different prompts (observed)"
 
 
 def apart(scores: Sequence[float], others: Sequence[float]) -> Interval:

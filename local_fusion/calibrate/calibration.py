@@ -13,7 +13,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from local_fusion.calibrate.bench import Bench, Trial
+from local_fusion.calibrate.bench import Bench, Trial, graded_places
 from local_fusion.calibrate.search import Proposal, search
 from local_fusion.calibrate.space import Space
 from local_fusion.calibrate.steps import Step, points
@@ -130,11 +130,17 @@ async def calibrate(
 
 
 def decide(proposal: Proposal, old: Trial, new: Trial, unit: str) -> tuple[bool, str]:
-    """Whether to change, and why: better on the held-out half, or as good and cheaper; never worse."""
+    """Whether to change, and why: better on the held-out half, or as good and cheaper; never worse, and never where
+    nothing there could be graded."""
     if proposal.found is proposal.present:
         return False, "nothing better than the present arrangement was found; nothing is changed"
-    gain, count = new.gain_over(old), len(old.scores)
-    told = f"{points(gain)} on {count} items kept back"
+    graded = graded_places(old.scores)
+    if not graded:
+        return False, "none of the items kept back could be graded, so nothing is known; nothing is changed"
+    gain = new.gain_over(old)
+    told = f"{points(gain)} on {len(graded)} items kept back"
+    if lost := len(graded) - len(graded_places(new.scores, graded)):
+        told += f" ({lost} of them can no longer be graded and count as wrong)"
     effort = f"{new.cost:,.3g} {unit} an answer, {old.cost:,.3g} before"
     if gain.value < 0:
         return False, f"what was best on one half is worse on the other, {told}; nothing is changed"

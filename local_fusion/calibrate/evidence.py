@@ -135,7 +135,13 @@ def _value(settings: Mapping[str, Any], key: str) -> str:
 
 
 def _trial(trial: Trial) -> dict[str, Any]:
-    return {"accuracy": asdict(trial.accuracy), "effort": trial.cost, "scores": list(trial.scores)}
+    ungraded = sum(score is None for score in trial.scores)
+    return {
+        "accuracy": asdict(trial.accuracy),
+        "ungraded": ungraded,
+        "effort": trial.cost,
+        "scores": list(trial.scores),
+    }
 
 
 def _rounded(value: Any) -> Any:

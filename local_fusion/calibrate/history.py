@@ -1,7 +1,9 @@
 """Changes of fusions, versioned beside `models.yaml` in `calibration/`, each with its evidence and the file before it.
 
 `NAME-N.json` (evidence), `NAME-N.md` (to read), `NAME-N.before.yaml` (the file as it was), and `kinds-NAME-N.json`
-where there is a table of kinds. Invariant: all of these are on the disk before `models.yaml` is replaced, in one piece.
+where there is a table of kinds. Invariants: all of these are on the disk before `models.yaml` is replaced, in one
+piece; no two changes share a file; what is taken back has the bytes it had. A link to a configuration stays a link:
+what it leads to is changed.
 """
 
 from __future__ import annotations
@@ -31,7 +33,7 @@ _NUMBER = re.compile(r"-(\d+)\.json$")
 
 @dataclass(frozen=True)
 class Change:
-    """One entry of the history. `undone_at`: empty while it stands."""
+    """One entry of the history. `undone_at`: empty while it stands; `config`: name of the file that was changed."""
 
     name: str
     version: int
@@ -40,13 +42,15 @@ class Change:
     why: str
     undone_at: str
     path: Path
+    config: str
 
 
 def own_file(source: Path | None) -> Path:
     """The configuration that may be changed. Raises InputError for the one inside the package."""
     if source is None:
         raise InputError("there is no models.yaml to change; name one with --config")
-    inside = Path(local_fusion.__file__).parent
+    source = source.resolve()
+    inside = Path(local_fusion.__file__).resolve().parent
     if source.is_relative_to(inside):
         raise InputError(
             f"the configuration in use is the one inside the package, which is not changed; copy it here "
@@ -57,7 +61,7 @@ def own_file(source: Path | None) -> Path:
 
 def next_version(source: Path, name: str) -> int:
     """The number the next change of the fusion `name` gets."""
-    return max((change.version for change in changes(source, name)), default=0) + 1
+    return max((change.version for change in _all_changes(source.resolve()) if change.name == name), default=0) + 1
 
 
 def kinds_file(name: str, version: int) -> str:
@@ -67,19 +71,24 @@ def kinds_file(name: str, version: int) -> str:
 
 def changes(source: Path, name: str | None = None) -> list[Change]:
     """Every change of this configuration (or of one fusion in it), oldest first."""
+    source = source.resolve()
+    return [one for one in _all_changes(source) if one.config == source.name and name in (None, one.name)]
+
+
+def _all_changes(source: Path) -> list[Change]:
+    """Of every configuration beside this one."""
     found = []
     folder = source.parent / FOLDER
     for path in sorted(folder.glob("*.json")) if folder.is_dir() else ():
         if path.name.startswith("kinds-") or not _NUMBER.search(path.name):
             continue
         entry = _read(path)
-        if entry.get("config") == source.name and name in (None, entry["name"]):
-            found.append(
-                Change(
-                    entry["name"], entry["version"], entry["at"], entry["action"], entry["why"],
-                    entry.get("undone_at", ""), path,
-                )
-            )  # fmt: skip
+        found.append(
+            Change(
+                entry["name"], entry["version"], entry["at"], entry["action"], entry["why"],
+                entry.get("undone_at", ""), path, entry.get("config", ""),
+            )
+        )  # fmt: skip
     return sorted(found, key=lambda change: (change.at, change.version))
 
 
@@ -96,8 +105,9 @@ def apply(
 
     Raises InputError where the file cannot be edited, RunError where writing fails.
     """
+    source = source.resolve()
     version = next_version(source, name)
-    text = source.read_text("utf-8")
+    text = _text(source)
     if table is not None:
         table = table.model_copy(update={"version": version})
         wanted = wanted.model_copy(update={"kinds": kinds_file(name, version)})
@@ -132,13 +142,14 @@ def apply(
 
 def undo(source: Path, name: str) -> str:
     """Take back the last change of the fusion `name` that stands; says what was done. Raises InputError."""
+    source = source.resolve()
     standing = [change for change in changes(source, name) if not change.undone_at]
     if not standing:
         known = sorted({change.name for change in changes(source)})
         raise InputError(f"no change of {name!r} stands that could be taken back; changed were: {_listed(known)}")
     last = standing[-1]
     entry = _read(last.path)
-    text = source.read_text("utf-8")
+    text = _text(source)
     before = _before(last.path, entry)
     if _digest(text) == entry["after_sha256"]:
         restored, how = before, "byte for byte as it was"
@@ -166,12 +177,17 @@ def _fusion_back(source: Path, name: str, text: str, before: str) -> str:
 def _before(path: Path, entry: Mapping[str, Any]) -> str:
     kept = path.with_suffix(".before.yaml")
     try:
-        text = kept.read_text("utf-8")
+        text = _text(kept)
     except (OSError, UnicodeDecodeError):
         raise InputError(f"{kept} cannot be read, so the change cannot be taken back") from None
     if _digest(text) != entry["before_sha256"]:
         raise InputError(f"{kept} is not the file as it was; the change cannot be taken back")
     return text
+
+
+def _text(path: Path) -> str:
+    """Every byte of it: the ends of lines stay what they are."""
+    return path.read_bytes().decode("utf-8")
 
 
 def _replace(source: Path, text: str) -> None:
@@ -208,7 +224,9 @@ def _digest(text: str) -> str:
 
 
 def _file_name(name: str) -> str:
-    return name.replace("/", "_")
+    """A fusion's name as a file's: one to one, for no name holds a per cent sign; tables of kinds keep their prefix."""
+    plain = name.replace("/", "%2F")
+    return f"%6B{plain[1:]}" if plain.startswith("kinds-") else plain
 
 
 def _listed(names: list[str]) -> str:

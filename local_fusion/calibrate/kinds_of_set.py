@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from local_fusion.calibrate.bench import Bench, Trial
+from local_fusion.calibrate.bench import Bench, Trial, graded_places, no_worse, ranking
 from local_fusion.calibrate.by_kind import LEAST_PROMPTS, Option, winner
 from local_fusion.calibrate.sorting import Sorted, by_given, by_likeness, table_of
 from local_fusion.calibrate.space import Space, names_of
@@ -28,10 +28,10 @@ async def table_for(
     if len(kinds.centre) < 2:
         return None
     best = replace(best, name=way_of(best.settings))
-    present = _option(best, best.settings)
+    present = _option(best, best)
     by_name = {way_of(trial.settings): trial for trial in reversed(trials) if _within(trial, best)}
     usable = [replace(trial, name=name) for name, trial in by_name.items()]
-    options = [_option(trial, best.settings) for trial in usable if trial.name != best.name]
+    options = [_option(trial, best) for trial in usable if trial.name != best.name]
     recipes: dict[str, tuple[dict[str, Any], int, str]] = {}
     told = []
     for name in kinds.centre:
@@ -48,7 +48,7 @@ async def table_for(
     settings = space.but(best.settings, mode="auto")
     whole = await bench.trial("by kind", settings, space.recipe(settings, table))
     gain = whole.gain_over(best)
-    gains = gain.value > 0 or (gain.value >= 0 and whole.cost < best.cost)
+    gains = no_worse(whole, best) and (gain.value > 0 or whole.cost < best.cost)
     why = (
         "; ".join(told) + f". As a whole {points(gain)}; {100 * kinds.recovered:.0f} % of the prompts found their kind"
     )
@@ -94,10 +94,11 @@ def recipe_over(settings: FusionSettings, base: FusionSettings) -> dict[str, Any
     return {"mode": settings.mode} | changed
 
 
-def _option(trial: Trial, base: FusionSettings) -> Option:
-    scores = {place: score for place, score in enumerate(trial.scores) if score is not None}
+def _option(trial: Trial, best: Trial) -> Option:
+    """Over the items that were graded for the best one, so that all are compared on the same."""
+    scores = {place: trial.scores[place] or 0.0 for place in graded_places(best.scores)}
     effort = dict(enumerate(trial.effort))
-    return Option(trial.name, recipe_over(trial.settings, base), scores, effort)
+    return Option(trial.name, recipe_over(trial.settings, best.settings), scores, effort)
 
 
 def _by_kind_step(
@@ -106,7 +107,7 @@ def _by_kind_step(
     """What each way got on one kind, the best five."""
     cut = [_at(trial, places) for trial in trials]
     reference = _at(best, places)
-    ranked = sorted(cut, key=lambda trial: (-round(trial.mean, 9), trial.cost))[:5]
+    ranked = ranking(cut)[:5]
     wanted = best.name if chosen is None else chosen.name
     shown = [reference, *(trial for trial in ranked if trial.name != reference.name)]
     shown += [trial for trial in cut if trial.name == wanted and wanted not in [one.name for one in shown]]

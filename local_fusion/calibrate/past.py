@@ -25,13 +25,16 @@ MOST_PROMPTS = 50_000
 
 @dataclass(frozen=True, slots=True)
 class PastAnswer:
-    """What a member said first. `tokens`, `gpu_s`: of that call."""
+    """What a member said first. `certainty`: None where the engine told none; `tokens`, `gpu_s`: of that call; `cut`:
+    stopped by its limit of tokens."""
 
     model: str
     text: str
-    certainty: float
+    certainty: float | None
     tokens: float
     gpu_s: float
+    sample: int = 0
+    cut: bool = False
 
 
 @dataclass(frozen=True)
@@ -161,7 +164,9 @@ def _prompt(
 
 def _answer(one: Mapping[str, Any], call: Mapping[str, Any]) -> PastAnswer:
     tokens, gpu_s = _effort([call] if call else [])
-    return PastAnswer(one["model"], one["content"], one.get("certainty", 1.0), tokens, gpu_s)
+    return PastAnswer(
+        one["model"], one["content"], one.get("certainty"), tokens, gpu_s, one["sample"], bool(one.get("cut"))
+    )
 
 
 def _effort(calls: Sequence[Mapping[str, Any]]) -> tuple[float, float]:

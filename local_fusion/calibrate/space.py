@@ -10,7 +10,7 @@ from typing import Any
 
 from local_fusion.config.kinds import KindTable, changed_by
 from local_fusion.config.schema import FusionSettings, MemberSettings, ModelSettings
-from local_fusion.evaluate.plans import with_settings
+from local_fusion.evaluate.plans import steady
 from local_fusion.fusion.recipe import OF_NO_KIND, Recipe, make_recipe
 from local_fusion.types import Sampling
 
@@ -83,12 +83,6 @@ class Space:
     def as_it_would_be(self, settings: FusionSettings) -> Recipe:
         """`settings` with their own table of kinds, as they would be loaded; steady."""
         return steady(make_recipe(self.name, settings, self.models, self.base, self.own.prompts))
-
-
-def steady(recipe: Recipe) -> Recipe:
-    """Nothing that depends on the load: early exit of aborted members, deadline, grace; in its kinds neither."""
-    by_kind = {name: with_settings(one, {}) for name, one in recipe.by_kind.items()}
-    return replace(with_settings(recipe, {}), by_kind=by_kind)
 
 
 def names_of(panel: Sequence[MemberSettings]) -> str:

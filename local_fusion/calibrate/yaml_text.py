@@ -1,47 +1,53 @@
 """Edits one fusion in the text of a `models.yaml`: comments, order, anchors, quotes and indents of all else are kept.
 
-The text is read by ruamel.yaml for the places of its nodes, and only the spans that change are written anew. Invariant:
-whatever comes of an edit is read again, and refused unless it says exactly what was wanted and nothing else changed.
+The text is read by ruamel.yaml for the places of its nodes, and only the spans that change are written anew; its own
+round trip would set quotes, indents and folded lines of the whole file anew. Invariants: whatever comes of an edit is
+read again, and refused unless it says exactly what was wanted and nothing else changed; a comment goes only with the
+member or the setting it is about, and an edit that would lose another is refused, with what is to be written by hand.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
-from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
+from ruamel.yaml.nodes import MappingNode, Node, SequenceNode
 
+from local_fusion.calibrate.yaml_lists import block_list, flow_list
+from local_fusion.calibrate.yaml_spans import CannotEdit, Edit, comments_in, end_of, line_end, line_start, spliced
 from local_fusion.config import parse_config
 from local_fusion.config.schema import FusionSettings
 from local_fusion.errors import ConfigError, InputError
 
-_ALIAS = re.compile(r"\s*:\s*(\*[^\s,\]}]+)")
 _PLAIN = re.compile(r"[A-Za-z][A-Za-z0-9._/-]*")
 _WORDS = {"null", "true", "false", "yes", "no", "on", "off", "y", "n"}
 MARK = "(local-fusion calibrate)"
-
-Edit = tuple[int, int, str]
+TOUCHING = "touching the rest (anchors inside the fusion?)"
 
 
 def edited(text: str, source: Path, name: str, wanted: FusionSettings, comment: str = "") -> str:
     """The text with the fusion `name` as `wanted`; a new one is added as the last, under a comment.
 
-    Raises InputError where the text is written in a way that cannot be edited so.
+    Raises InputError, with what is to be written by hand, where the text is such that it cannot be edited so.
     """
     before = parse_config(text, source)
     fusions = _fusions(text, source)
+    by_hand = _by_hand(before.fusions.get(name), wanted)
     if name not in before.fusions:
-        changed = _spliced(text, [_addition(text, fusions, name, wanted, comment)])
+        changed = spliced(text, [_addition(text, fusions, name, wanted, comment)])
     else:
         node = next(value for key, value in fusions.value if key.value == name)
-        edits = _edits(text, node, before.fusions[name], wanted) if isinstance(node, MappingNode) else []
-        changed = _spliced(text, edits)
-    _check(changed, source, {**before.fusions, name: wanted}, text)
+        try:
+            edits = _edits(text, node, before.fusions[name], wanted) if isinstance(node, MappingNode) else []
+        except CannotEdit as why:
+            raise _refusal(source, f"losing comments: {why}", by_hand) from None
+        changed = spliced(text, edits)
+    _check(changed, source, {**before.fusions, name: wanted}, text, by_hand)
     return changed
 
 
@@ -54,15 +60,15 @@ def without(text: str, source: Path, name: str) -> str:
     place = next(number for number, (key, _) in enumerate(pairs) if key.value == name)
     key, value = pairs[place]
     if fusions.flow_style:
-        begin = _end(text, *pairs[place - 1]) if place else key.start_mark.index
-        changed = _spliced(text, [(begin, _end(text, key, value), "")])
+        begin = end_of(text, *pairs[place - 1]) if place else key.start_mark.index
+        changed = spliced(text, [(begin, end_of(text, key, value), "")])
     else:
-        begin = _line_start(text, key.start_mark.index)
-        while MARK in (above := text[_line_start(text, begin - 1) : begin]) or not above.strip():
+        begin = line_start(text, key.start_mark.index)
+        while MARK in (above := text[line_start(text, begin - 1) : begin]) or not above.strip():
             if begin == 0:
                 break
-            begin = _line_start(text, begin - 1)
-        changed = _spliced(text, [(begin, _line_end(text, _end(text, key, value)), "")])
+            begin = line_start(text, begin - 1)
+        changed = spliced(text, [(begin, line_end(text, end_of(text, key, value)), "")])
     parse_config(changed, source)
     _check(changed, source, {other: one for other, one in before.fusions.items() if other != name}, text)
     return changed
@@ -98,18 +104,18 @@ def _fusions(text: str, source: Path) -> MappingNode:
     try:
         root = YAML().compose(text)
     except YAMLError:
-        raise _refusal(source) from None
+        raise _refusal(source, TOUCHING) from None
     for key, value in root.value if isinstance(root, MappingNode) else ():
         if key.value == "fusions" and isinstance(value, MappingNode):
             return value
-    raise _refusal(source)
+    raise _refusal(source, TOUCHING)
 
 
 def _edits(text: str, node: MappingNode, present: FusionSettings, wanted: FusionSettings) -> list[Edit]:
     """Changes of the fusion's own keys."""
     own = {key.value: (key, value) for key, value in node.value}
     merged = "<<" in own
-    plain, edits = plain_settings(wanted), list[Edit]()
+    plain, was, edits = plain_settings(wanted), plain_settings(present), list[Edit]()
     before, after = present.model_dump(), wanted.model_dump()
     for name in after:
         if before[name] == after[name]:
@@ -118,7 +124,7 @@ def _edits(text: str, node: MappingNode, present: FusionSettings, wanted: Fusion
         if name in own and not value and not merged and name not in plain:
             edits.append(_removal(text, node, name))
         elif name in own:
-            edits += _replacement(text, *own[name], value)
+            edits.append(_replacement(text, *own[name], was.get(name), value))
         else:
             edits.append(_insertion(text, node, f"{name}: {rendered(value)}"))
     return edits
@@ -128,125 +134,123 @@ def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
-def _replacement(text: str, key: Node, value: Node, wanted: Any) -> list[Edit]:
-    if isinstance(value, SequenceNode) and not value.flow_style and isinstance(wanted, list) and wanted:
-        kept = _items(text, value, wanted)
-        if kept is not None:
-            return kept
-    begin = key.end_mark.index + 1
-    return [(begin, _end(text, key, value), f" {rendered(wanted)}")]
+def _replacement(text: str, key: Node, value: Node, present: Any, wanted: Any) -> Edit:
+    """A key's new value. Raises CannotEdit where it would take a comment with it."""
+    end, is_alias = end_of(text, key, value), value.start_mark.index < key.end_mark.index
+    holds_comments = not is_alias and bool(comments_in(text, value.start_mark.index, end, value))
+    if isinstance(value, SequenceNode) and wanted and not is_alias and (holds_comments or not value.flow_style):
+        was, now = _as_list(present), _as_list(wanted)
+        try:
+            if len(was) != len(value.value):
+                raise CannotEdit("the list is not the panel that is read from it")
+            if value.flow_style:
+                return flow_list(text, value, was, now, lambda *item: _item_edits(text, *item), rendered)
+            return block_list(text, key, value, was, now, lambda *item: _item_edits(text, *item), rendered)
+        except CannotEdit:
+            if comments_in(text, key.end_mark.index, end, value):
+                raise
+    elif holds_comments:
+        raise CannotEdit(f"comments are within {key.value}")
+    in_place = (
+        not is_alias and end > value.start_mark.index and (not isinstance(value, SequenceNode) or value.flow_style)
+    )
+    begin = int(value.start_mark.index) if in_place else int(key.end_mark.index) + 1
+    return begin, end, ("" if in_place else " ") + rendered(wanted)
 
 
-def _items(text: str, value: SequenceNode, wanted: list[Any]) -> list[Edit] | None:
-    """A block list item by item, so that comments of those that stay do too; None where the order changes."""
-    names = [_model_of(entry) for entry in wanted]
-    there = [_model_of(_data(item)) for item in value.value]
-    if [name for name in there if name in names] != [name for name in names if name in there]:
-        return None
-    new = [name for name in names if name not in there]
-    if names[: len(names) - len(new)] != [name for name in names if name in there] or len(new) == len(names):
-        return None
-    edits, last = list[Edit](), 0
-    for item, name in zip(value.value, there, strict=True):
-        begin, end = item.start_mark.index, _end(text, None, item)
-        last = _line_end(text, end)
-        if name not in names:
-            edits.append((_line_start(text, begin), last, ""))
-        elif _data(item) != (entry := wanted[names.index(name)]):
-            edits.append((begin, end, rendered(entry)))
-    indent = " " * (value.start_mark.column)
-    added = "".join(f"{indent}- {rendered(entry)}\n" for entry in wanted[len(names) - len(new) :])
-    return [*edits, (last, last, added)] if added else edits
+def _as_list(value: Any) -> list[Any]:
+    return [] if value is None else list(value) if isinstance(value, list) else [value]
 
 
-def _model_of(entry: Any) -> Any:
-    return entry.get("model") if isinstance(entry, dict) else entry
+def _item_edits(text: str, node: Node, present: Any, wanted: Any) -> list[Edit]:
+    """Of a seat that stays, with other settings; as a whole where no comment is within."""
+    begin, end = int(node.start_mark.index), end_of(text, None, node)
+    if not comments_in(text, begin, end, node):
+        return [(begin, end, rendered(wanted))]
+    if not isinstance(node, MappingNode):
+        raise CannotEdit("a comment is within a member")
+    own = {key.value: (key, value) for key, value in node.value}
+    was, now, edits = _as_seat(present), _as_seat(wanted), list[Edit]()
+    for name in dict.fromkeys([*was, *now]):
+        if was.get(name) == now.get(name):
+            continue
+        if name in own:
+            has = name in now
+            edits.append(
+                _replacement(text, *own[name], was.get(name), now[name]) if has else _removal(text, node, name)
+            )
+        else:
+            edits.append(_insertion(text, node, f"{name}: {rendered(now[name])}"))
+    return edits
 
 
-def _data(node: Node) -> Any:
-    """A node as plain data."""
-    if isinstance(node, MappingNode):
-        return {key.value: _data(value) for key, value in node.value}
-    if isinstance(node, SequenceNode):
-        return [_data(item) for item in node.value]
-    is_plain = isinstance(node, ScalarNode) and node.style is None
-    return YAML(typ="safe", pure=True).load(node.value) if is_plain else node.value
+def _as_seat(entry: Any) -> dict[str, Any]:
+    return entry if isinstance(entry, dict) else {"model": entry}
 
 
 def _removal(text: str, node: MappingNode, name: str) -> Edit:
+    """Of a key with its value and what is said beside them. Raises CannotEdit where other comments are between."""
     place = next(number for number, (key, _) in enumerate(node.value) if key.value == name)
     key, value = node.value[place]
-    if not node.flow_style:
-        return _line_start(text, key.start_mark.index), _line_end(text, _end(text, key, value)), ""
-    if place:
-        return _end(text, *node.value[place - 1]), _end(text, key, value), ""
-    after = node.value[1][0].start_mark.index if len(node.value) > 1 else _end(text, key, value)
-    return key.start_mark.index, after, ""
+    begin, end = int(key.start_mark.index), end_of(text, key, value)
+    first = line_start(text, begin)
+    if not node.flow_style and not text[first:begin].strip():
+        return first, line_end(text, end), ""
+    if place and node.flow_style:
+        before = end_of(text, *node.value[place - 1])
+        if comments_in(text, before, begin):
+            raise CannotEdit(f"comments are before {name}")
+        return before, end, ""
+    after = int(node.value[place + 1][0].start_mark.index) if place + 1 < len(node.value) else end
+    if comments_in(text, end, after):
+        raise CannotEdit(f"comments are behind {name}")
+    return begin, after, ""
 
 
 def _insertion(text: str, node: MappingNode, line: str) -> Edit:
     """After the fusion's first keys, where people look for it, and before comments that are of the next fusion."""
     pair = next((pair for pair in node.value if pair[0].value == "mode"), node.value[0])
-    end = _end(text, *pair)
+    end = end_of(text, *pair)
     if node.flow_style:
         return end, end, f", {line}"
-    place = _line_end(text, end)
+    place = line_end(text, end)
     return place, place, f"{' ' * node.value[0][0].start_mark.column}{line}\n"
 
 
 def _addition(text: str, fusions: MappingNode, name: str, wanted: FusionSettings, comment: str) -> Edit:
-    end = _end(text, *fusions.value[-1])
+    end = end_of(text, *fusions.value[-1])
     if fusions.flow_style:
         return end, end, f", {name}: {rendered(plain_settings(wanted))}"
-    place, outer = _line_end(text, end), " " * fusions.value[0][0].start_mark.column
+    place, outer = line_end(text, end), " " * fusions.value[0][0].start_mark.column
     lines = [f"{outer}# {comment} {MARK}", f"{outer}{rendered(name)}:"]
     lines += [f"{outer}  {key}: {rendered(value)}" for key, value in plain_settings(wanted).items()]
     return place, place, "\n" + "\n".join(lines) + "\n"
 
 
-def _end(text: str, key: Node | None, value: Node) -> int:
-    """Where a value's own text ends; blank lines and comments after a block are not its own."""
-    if key is not None and value.start_mark.index < key.end_mark.index:
-        alias = _ALIAS.match(text, key.end_mark.index)
-        return alias.end() if alias else key.end_mark.index
-    if isinstance(value, MappingNode) and not value.flow_style and value.value:
-        return _end(text, *value.value[-1])
-    if isinstance(value, SequenceNode) and not value.flow_style and value.value:
-        return _end(text, None, value.value[-1])
-    begin, end = int(value.start_mark.index), int(value.end_mark.index)
-    return begin + len(text[begin:end].rstrip())
-
-
-def _line_start(text: str, place: int) -> int:
-    return text.rfind("\n", 0, max(0, place)) + 1
-
-
-def _line_end(text: str, place: int) -> int:
-    """Just behind the line's end."""
-    found = text.find("\n", place)
-    return len(text) if found < 0 else found + 1
-
-
-def _spliced(text: str, edits: Sequence[Edit]) -> str:
-    for begin, end, new in reversed(sorted(edits, key=lambda edit: edit[:2])):  # noqa: C413 (keeps the order of equals)
-        lead = "\n" if begin == len(text) and text and not text.endswith("\n") and "\n" in new else ""
-        text = text[:begin] + lead + new + text[end:]
-    return text
-
-
-def _check(changed: str, source: Path, fusions: Mapping[str, FusionSettings], text: str) -> None:
+def _check(changed: str, source: Path, fusions: Mapping[str, FusionSettings], text: str, by_hand: str = "") -> None:
     """The new text says what was wanted, and of everything else what the old one says."""
     try:
         now, was = parse_config(changed, source), parse_config(text, source)
     except ConfigError:
-        raise _refusal(source) from None
+        raise _refusal(source, TOUCHING, by_hand) from None
     others = (now.models, now.defaults, now.runtime, now.server) == (was.models, was.defaults, was.runtime, was.server)
     if not others or dict(now.fusions) != dict(fusions):
-        raise _refusal(source)
+        raise _refusal(source, TOUCHING, by_hand)
 
 
-def _refusal(source: Path) -> InputError:
+def _by_hand(present: FusionSettings | None, wanted: FusionSettings) -> str:
+    """What to write instead, in a sentence; empty where only the file of a table would make it whole."""
+    if wanted.kinds is not None and (present is None or present.kinds != wanted.kinds):
+        return ""
+    after = plain_settings(wanted)
+    before = plain_settings(present) if present is not None else {}
+    lines = [f"{key}: {rendered(value)}" for key, value in after.items() if before.get(key) != value]
+    lines += [f"no {key}" for key in before if key not in after]
+    return f"write it in by hand ({'; '.join(lines)}), or "
+
+
+def _refusal(source: Path, why: str, by_hand: str = "") -> InputError:
     return InputError(
-        f"{source} is written in a way that cannot be edited without touching the rest (anchors inside the fusion?); "
-        "give the new fusion a name of its own with --name, or write its settings in by hand: they are in the evidence"
+        f"{source} is written in a way that cannot be edited without {why}; {by_hand}give the new fusion a name of its "
+        "own with --name"
     )

@@ -130,7 +130,7 @@ def table(arms: list[Arm], rows: int, seed: int) -> Table:
     from local_fusion.evaluate.arms import best_single
 
     result = Table(
-        title=f"{rows} held-out questions, seed {seed} (95 % bootstrap intervals)",
+        title=f"{rows} held-out questions, seed {seed} (95 % intervals)",
         caption="gain: over the best member alone, question by question",
         title_justify="left",
         caption_justify="left",

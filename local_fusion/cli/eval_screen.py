@@ -70,9 +70,10 @@ def arms_table(order: Order, results: Results) -> Table:
     count = len(results.counted)
     halves = " / ".join(dict.fromkeys(results.halves))
     table = Table(
-        title=f"{order.items.name}: {count:,} items, fusion {escape(order.recipe.name)} (95 % bootstrap intervals)",
+        title=f"{order.items.name}: {count:,} items, fusion {escape(order.recipe.name)} (95 % intervals)",
         caption=f"gain: over the best member, chosen on the other half of the items ({escape(halves)}); "
-        f"*: no arm is better for as little ({results.effort}); tokens, s: of one answer, median; cost: of 1,000",
+        f"*: no arm is better for as little ({results.effort}); tokens: of one answer, mean; s: of one answer, "
+        "median; self-…: as many answers as the panel, not as many tokens; cost: of 1,000",
         title_justify="left",
         caption_justify="left",
         box=None,
@@ -97,7 +98,7 @@ def _cells(arm: ArmResult, count: int, timed: bool, priced: bool) -> list[str]:
         f"{100 * arm.accuracy.low:.1f} {100 * arm.accuracy.high:.1f}",
         *_gain(arm.gain),
         "" if free else f"{tokens:,.0f}",
-        "" if free else f"{arm.seconds:.2f}",
+        "" if free or arm.seconds is None else f"{arm.seconds:.2f}",
     ]
     if timed:
         cells.append(f"{arm.gpu_s:,.1f}" if arm.gpu_s else "")

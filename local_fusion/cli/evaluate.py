@@ -75,7 +75,7 @@ def _items(name: str, sets: Path | None, baseline: Path | None, limit: int | Non
 
     if name == SHIPPED and not Path(name).is_file():
         return shipped_set(limit or SHIPPED_ITEMS, seed)
-    return read_set(find_set(name, sets), baseline).first(limit)
+    return read_set(find_set(name, sets), baseline, limit)
 
 
 def shipped_set(count: int, seed: int) -> EvalSet:

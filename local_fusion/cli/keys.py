@@ -30,8 +30,11 @@ def add(
 
     allowed = tuple(part.strip() for part in fusions.split(",") if part.strip()) if fusions is not None else None
     path = _file(file, config, allowed)
+    first = not path.exists()
     secret = add_key(path, name, allowed, parallel, tokens_per_minute)
     typer.echo(f"{name}: the key below is shown this once; its hash is in {path}", err=True)
+    if first:
+        typer.echo("this is the first key: a server that runs without keys asks for it once started again", err=True)
     typer.echo(secret)
 
 

@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 from time import perf_counter
 
+from local_fusion.cluster.direct import HostLine
 from local_fusion.cluster.guardian import Guardian, guard_children
 from local_fusion.cluster.outbox import Outbox
 from local_fusion.cluster.wire import AnyCall, Payload, Submission, pack, unpack
@@ -64,9 +65,16 @@ class Host:
                 self._vigil = asyncio.create_task(self._follow(self._engine))
         return await self._engine.info(), perf_counter() - begun
 
+    async def listen(self, folder: str | None) -> str:
+        """Open a direct line for a driver on this node; see `HostLine.listen`. From then on it gets the events."""
+        return await HostLine(self, self._name, self._outbox).listen(folder)
+
     async def submit(self, packed: bytes) -> None:
         """Begin each call of a group of submissions."""
-        submissions: list[Submission] = unpack(packed)
+        self.begin(unpack(packed))
+
+    def begin(self, submissions: Sequence[Submission]) -> None:
+        """Begin each of these calls."""
         for ticket, call in submissions:
             if ticket in self._tasks:
                 continue  # sent a second time, because the reply to the first was lost
@@ -79,6 +87,10 @@ class Host:
         return last, pack(events)
 
     async def abort(self, tickets: Sequence[int]) -> None:
+        """Stop these calls; unknown ones are ignored."""
+        self.stop(tickets)
+
+    def stop(self, tickets: Sequence[int]) -> None:
         """Stop these calls; unknown ones are ignored."""
         for ticket in tickets:
             if (task := self._tasks.get(ticket)) is not None:

@@ -1,6 +1,7 @@
 """Calls of one model that wait for a place on a replica: smaller priority first, then first come.
 
-Knows no Ray. Invariant: a place that is given is given back, or handed to the next in line.
+Knows no Ray. Invariant: a place that is given is given back, or handed to the next in line. A call that has to wait is
+reported to its `engine.Watch`, and again when it has its place.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from collections.abc import Callable, Sequence
 from time import monotonic
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
+from local_fusion.engine import current_watch
 from local_fusion.errors import CallError, EngineDied
 
 
@@ -65,8 +67,11 @@ class Line(Generic[S]):
         """A place, when one is free. Raises EngineDied once closed, or what `drop` was given."""
         if self._closed is not None:
             raise EngineDied(self._closed)
+        watch = current_watch()
         if not self._heap and (seat := self._best()) is not None:
             seat.taken += 1
+            if watch is not None:
+                watch.placed()
             return seat
         future: asyncio.Future[S] = asyncio.get_running_loop().create_future()
         self._count += 1
@@ -74,8 +79,13 @@ class Line(Generic[S]):
         self.refresh()
         if self._arrived is not None and not future.done():
             self._arrived()
+        if watch is not None and not future.done():
+            watch.waits(soon=self.asleep or self.taken > 0)
         try:
-            return await future
+            seat = await future
+            if watch is not None:
+                watch.placed()
+            return seat
         except asyncio.CancelledError:
             if future.done() and not future.cancelled() and future.exception() is None:
                 self.leave(future.result())

@@ -1,30 +1,26 @@
 """Driver's side of one host: many calls become few messages.
 
-What is submitted in one turn of the event loop goes out together; one standing `collect` brings back whatever is
-ready. So a lone call is answered at once and a crowd travels in groups. Invariant: each call ends exactly once, with
-its result, its error, or `HostLost` when the host went away under it.
+What is submitted in one turn of the event loop goes out together, and whatever is ready comes back together. So a
+lone call is answered at once and a crowd travels in groups. Invariant: each call ends exactly once, with its result,
+its error, or `HostLost` when the host went away under it.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from time import monotonic
 from typing import Any
 
-from ray.exceptions import ActorUnavailableError, RayActorError, RayError
-
-from local_fusion.cluster.wire import AnyCall, Event, Payload, Result, Submission, pack, unpack
+from local_fusion.cluster.carrier import Carrier, Gone
+from local_fusion.cluster.wire import AnyCall, Payload, Result, Submission
 from local_fusion.errors import CallAborted, CallError, CallTimeout
 from local_fusion.types import Delta
 
 GROUP = 128
 """Calls in one message at most."""
-_COLLECT_S = 30.0
-_UNAVAILABLE_S = 20.0
-_PAUSE_S = 0.5
-_DIED = "its process died"
 _TIMEOUT_MARGIN_S = 1.0  # the engine keeps the time itself; the driver steps in where it does not
 
 
@@ -41,8 +37,8 @@ class _Pending:
 class Mailbox:
     """Calls under way on one host. `lost` is called once, with a reason, when the host is gone."""
 
-    def __init__(self, actor: Any, name: str, lost: Callable[[str], None]) -> None:
-        self._actor = actor
+    def __init__(self, carrier: Carrier, name: str, lost: Callable[[str], None]) -> None:
+        self._carrier = carrier
         self._name = name
         self._lost = lost
         self._next = 0
@@ -119,6 +115,7 @@ class Mailbox:
         self._closed = True
         for task in self._tasks:
             task.cancel()
+        self._carrier.close()
         self._fail(list(self._pending), reason)
         self._outgoing.clear()
 
@@ -152,50 +149,32 @@ class Mailbox:
             self._spawn(self._submit(outgoing[first : first + GROUP]))
         aborts, self._aborts = self._aborts, []
         if aborts:
-            self._spawn(self._send_aborts(aborts))
+            self._spawn(self._carrier.abort(aborts))
 
     async def _submit(self, group: list[Submission]) -> None:
-        packed = pack(group)
-        while True:
-            try:
-                await self._actor.submit.remote(packed)
-            except ActorUnavailableError:
-                await asyncio.sleep(_PAUSE_S)  # `_collect` decides when that has lasted too long
-                continue
-            except RayActorError:
-                self._lost(_DIED)
-            except RayError as problem:
-                for ticket, _ in group:
-                    self._deliver(ticket, CallError(f"{self._name}: could not be sent: {type(problem).__name__}"))
-            return
-
-    async def _send_aborts(self, tickets: list[int]) -> None:
         try:
-            await self._actor.abort.remote(tickets)
-        except RayError:
-            return  # the host is gone, and the calls with it
+            await self._carrier.submit(group)
+        except Gone as gone:
+            self._lost(str(gone))
+        except CallError as problem:
+            self._refuse(group, problem)
+        except Exception as problem:
+            # The type only: an unexpected error's text may hold a part of the prompt.
+            self._refuse(group, CallError(f"{self._name}: could not be sent: {type(problem).__name__}"))
+
+    def _refuse(self, group: Sequence[Submission], problem: CallError) -> None:
+        for ticket, _ in group:
+            self._deliver(ticket, problem)
 
     async def _collect(self) -> None:
-        seen = 0
-        silent_since: float | None = None
-        while True:
-            try:
-                seen, packed = await self._actor.collect.remote(seen, _COLLECT_S)
-            except ActorUnavailableError:
-                silent_since = silent_since or monotonic()
-                if monotonic() - silent_since > _UNAVAILABLE_S:
-                    return self._lost("it cannot be reached")
-                await asyncio.sleep(_PAUSE_S)
-                continue
-            except RayActorError:
-                return self._lost(_DIED)
-            except RayError as problem:
-                return self._lost(f"its mailbox failed with {type(problem).__name__}")
-            silent_since = None
-            events: list[Event] = unpack(packed)
-            self.events += len(events)
-            for ticket, payload in events:
-                self._deliver(ticket, payload)
+        try:
+            async with contextlib.aclosing(self._carrier.receive()) as received:
+                async for events in received:
+                    self.events += len(events)
+                    for ticket, payload in events:
+                        self._deliver(ticket, payload)
+        except Gone as gone:
+            self._lost(str(gone))
 
     def _deliver(self, ticket: int, payload: Payload) -> None:
         ends = not isinstance(payload, Delta)

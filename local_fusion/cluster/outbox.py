@@ -37,13 +37,14 @@ class Outbox:
         self._events.append((ticket, payload))
         self._ready.set()
 
-    async def take(self, seen: int, wait_s: float) -> tuple[int, list[Event]]:
-        """Events after number `seen`, and the number of the last; waits `wait_s` for the first one."""
+    async def take(self, seen: int, wait_s: float | None = None) -> tuple[int, list[Event]]:
+        """Events after number `seen`, and the number of the last; waits for the first one, `wait_s` at most."""
         self._forget(seen)
         if not self._events:
             self._ready.clear()
             try:
-                await asyncio.wait_for(self._ready.wait(), wait_s)
+                async with asyncio.timeout(wait_s):
+                    await self._ready.wait()
             except TimeoutError:
                 return self._dropped, []
         self._open_deltas.clear()

@@ -14,10 +14,11 @@ from dataclasses import replace
 from time import monotonic
 from typing import Any, cast
 
+from local_fusion.cluster.carrier import Question
 from local_fusion.cluster.given import Departed, Given
 from local_fusion.cluster.line import Line
 from local_fusion.cluster.mailbox import HostLost
-from local_fusion.cluster.replica import Question, Replica
+from local_fusion.cluster.replica import Replica
 from local_fusion.cluster.wire import Result, pack
 from local_fusion.config import ModelSettings
 from local_fusion.errors import CallAborted, CallError, CallTimeout, EngineDied

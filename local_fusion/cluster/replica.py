@@ -12,12 +12,15 @@ import os
 import signal
 from collections.abc import Callable, Sequence
 from time import monotonic
-from typing import Any, Literal
+from typing import Any
 
 import ray
 from ray.exceptions import RayActorError, RayError, RayTaskError
 
 from local_fusion.cluster.actor import create_actor, drop_actor, missing
+from local_fusion.cluster.budget import RestartBudget
+from local_fusion.cluster.carrier import Carrier, Gone, Question, RayCarrier
+from local_fusion.cluster.direct import direct_line
 from local_fusion.cluster.mailbox import HostLost, Mailbox
 from local_fusion.cluster.plan import HostPlan
 from local_fusion.cluster.session import Session
@@ -30,8 +33,6 @@ _PLACING_S = 300.0
 _SHUTDOWN_S = 20.0
 _LONGEST_PAUSE_S = 30.0
 _DEFAULT_IN_FLIGHT = 1024
-Question = Literal["count_tokens", "tokenize", "detokenize", "count_running"]
-"""What a host answers at once, beside its calls."""
 
 
 class Replica:
@@ -44,6 +45,7 @@ class Replica:
         self._actor: Any = None
         self._group: Any = None
         self._mailbox: Mailbox | None = None
+        self._carrier: Carrier | None = None
         self._watch: asyncio.Task[None] | None = None
         self._revival: asyncio.Task[None] | None = None
         self._gone_asleep = False
@@ -51,6 +53,7 @@ class Replica:
         self.detail = ""
         self.taken = 0
         self.restarts = 0
+        self._budget = RestartBudget(plan.settings.restarts)
         self.pid: int | None = None
         self.node: str | None = None
         self.info: EngineInfo | None = None
@@ -102,6 +105,7 @@ class Replica:
             await self._drop()
             raise
         self.start_s = monotonic() - begun
+        self._budget.is_up()
         self._enter("ready")
         self._watch = asyncio.get_running_loop().create_task(self._watch_over())
 
@@ -148,18 +152,14 @@ class Replica:
         self._enter("restarting")
         await self._revive()
 
-    async def ask(self, method: Question, *packed: bytes) -> Any:
+    async def ask(self, question: Question, *packed: bytes) -> Any:
         """Ask the host something that takes no place. Raises CallError, or HostLost where it went away."""
-        if self._actor is None:
+        if self._carrier is None:
             raise HostLost(f"{self.plan.model}: its host is not up")
         try:
-            return await getattr(self._actor, method).remote(*packed)
-        except RayTaskError as problem:
-            if isinstance(problem.cause, CallError):
-                raise problem.cause from None
-            raise CallError(f"{self.plan.model}: {method} failed with {type(problem.cause).__name__}") from None
-        except RayActorError:
-            raise HostLost(f"{self.plan.model}: its process died") from None
+            return await self._carrier.ask(question, *packed)
+        except Gone as gone:
+            raise HostLost(f"{self.plan.model}: {gone}") from None
 
     def abort(self, call_ids: Sequence[str]) -> None:
         """Stop these calls; unknown ids are ignored."""
@@ -206,8 +206,20 @@ class Replica:
             raise StartError(
                 f"{self.plan.model}: started, but {self.detail or 'gave no answer to its one-token probe'}"
             )
-        self._mailbox = Mailbox(self._actor, self.plan.model, self._lost)
+        self._carrier = await self._line()
+        self._mailbox = Mailbox(self._carrier, self.plan.model, self._lost)
         self._mailbox.open()
+
+    async def _line(self) -> Carrier:
+        """Directly to a host on this node, else through Ray."""
+        if self.plan.runtime.direct and self.node == ray.get_runtime_context().get_node_id():
+            try:
+                line = await direct_line(self._actor.listen.remote, self._session.folder)
+            except RayError as problem:
+                raise _start_error(self.plan.model, problem) from problem
+            if line is not None:
+                return line
+        return RayCarrier(self._actor, self.plan.model)
 
     def _lost(self, reason: str) -> None:
         """The host is gone or must go: give its calls back and begin again; a sleeping one when it is woken."""
@@ -225,19 +237,20 @@ class Replica:
     async def _revive(self) -> None:
         if self._watch is not None:
             self._watch.cancel()
-        allowed = self.plan.settings.restarts
-        while allowed < 0 or self.restarts < allowed:
+        while self._budget.take():
             self.restarts += 1
             await self._drop()
             try:
                 await self.start()
             except LocalFusionError as problem:
                 self.detail = problem.message
-                await asyncio.sleep(min(_LONGEST_PAUSE_S, 0.1 * 2 ** min(self.restarts, 16)))
+            except Exception as problem:  # whatever it is: a host that nobody starts again would be waited for for ever
+                self.detail = f"{type(problem).__name__} while it was started again"
             else:
                 return
+            await asyncio.sleep(min(_LONGEST_PAUSE_S, 0.1 * 2 ** min(self._budget.used, 16)))
         await self._drop()
-        self.detail = f"{self.detail}; it was started again {self.restarts} times (models.restarts)"
+        self.detail = f"{self.detail}; it was started again {self._budget.used} times in a row (models.restarts)"
         self._enter("failed")
 
     async def _watch_over(self) -> None:
@@ -269,7 +282,7 @@ class Replica:
         """End the process and free what Ray reserved for it; unless `orderly`, kill it at once, hung or not."""
         if self._mailbox is not None:
             self._mailbox.close("its host was stopped")
-            self._mailbox = None
+            self._mailbox = self._carrier = None
         actor, group, pid = self._actor, self._group, self.pid
         self._actor = self._group = self.pid = None
         if actor is not None:

@@ -21,6 +21,7 @@ from typing import Any, ClassVar
 
 from local_fusion.cluster.environment import ray_environment
 from local_fusion.cluster.guardian import Guardian, guard_folder
+from local_fusion.cluster.lean import lean_head
 from local_fusion.cluster.placement import Resources
 from local_fusion.config import RuntimeSettings
 from local_fusion.errors import StartError
@@ -120,7 +121,7 @@ class Session:
         environment = ray_environment(home, token)
         self._before = {name: os.environ.get(name) for name in _KEPT}
         self._owned = True  # from here on there may be something to end
-        with _own_sigterm(), _environment(environment):
+        with _own_sigterm(), _environment(environment), lean_head():
             _reload_token()
             try:
                 ray.init(
@@ -134,7 +135,7 @@ class Session:
                     _node_ip_address="127.0.0.2",  # Ray replaces 127.0.0.1 by an outer address
                     _temp_dir=str(self.folder / "ray"),
                 )
-            except (RuntimeError, OSError, ValueError) as problem:
+            except Exception as problem:  # Ray raises bare ones, for one when its processes take too long
                 raise StartError(f"Ray did not start on this machine: {problem}") from problem
         for name in _KEPT:
             _set(name, environment[name])

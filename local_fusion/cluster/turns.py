@@ -9,10 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from time import monotonic
 from typing import Protocol
+
+_log = logging.getLogger(__name__)
+_RETRY_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +130,13 @@ class TurnTaker:
         while leaving.demand().under_way:  # noqa: ASYNC110 (the end of a call is seen in no one place)
             await asyncio.sleep(self._rules.linger_s / 2)
         began = monotonic()
-        await leaving.sleep()
+        try:
+            await leaving.sleep()
+        except Exception as problem:  # whatever it is: turns that end silently would be waited for for ever
+            _log.error("a group of models could not give its GPUs back: %s", type(problem).__name__)
+            await leaving.wake()
+            await asyncio.sleep(_RETRY_S)
+            return
         self._awake = chosen
         self.swaps += 1
         await self._troupes[chosen].wake()

@@ -24,8 +24,13 @@ from local_fusion.config.schema import Count, Settings
 from local_fusion.errors import ConfigError
 
 PREFIX = "lf-"
+NO_KEY = "local"
+"""Who asks a server without keys: no key may be called so."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.@-]{0,63}")
-_HEAD = "# Keys of local-fusion; change them with `local-fusion keys`. A running server reads changes by itself.\n"
+_HEAD = (
+    "# Keys of local-fusion; change them with `local-fusion keys`. A server started with this file reads changes by\n"
+    "# itself; one started without keys has to be started again.\n"
+)
 
 
 class KeyEntry(Settings):
@@ -151,3 +156,5 @@ def check_name(name: str) -> None:
     """Raises ConfigError for a name that would not do in a log line or a folder."""
     if not _NAME.fullmatch(name):
         raise ConfigError(f"{name[:64]!r} is no name for a key; use letters, digits and `_.@-`, 64 at most")
+    if name == NO_KEY:
+        raise ConfigError(f"{name!r} is what servers without keys call everybody; choose another name")

@@ -111,6 +111,8 @@ def parse_config(text: str, source: Path | None = None) -> Config:
         data = yaml.load(text, Loader=_UniqueKeyLoader)  # noqa: S506 (a SafeLoader)
     except yaml.YAMLError as problem:
         raise ConfigError(f"{where}: not YAML: {_one_line(str(problem))}") from None
+    except RecursionError:
+        raise ConfigError(f"{where}: lists and mappings are nested too deeply; write a flatter file") from None
     if not isinstance(data, dict):
         raise ConfigError(f"{where}: expected a mapping with {', '.join(_TOP)}")
     for key in data:
@@ -167,12 +169,23 @@ def gpus_wanted(settings: ModelSettings, present: int | None = None) -> float:
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):
-    """YAML takes the last of two equal keys in silence; a user means neither."""
+    """YAML takes the last of two equal keys in silence; a user means neither. What cannot be made into a value, such as
+    the 45th of a month, is a mistake at its line."""
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep)
+        except (ValueError, TypeError, KeyError, AttributeError):
+            told = f"this cannot be read as {node.tag.rpartition(':')[2]}; put it into quotes if it is text"
+            raise yaml.constructor.ConstructorError(None, None, told, node.start_mark) from None
 
 
 def _unique_mapping(loader: _UniqueKeyLoader, node: yaml.MappingNode) -> dict[Any, Any]:
     seen: set[str] = set()
     for key, _ in node.value:
+        if not isinstance(key, yaml.ScalarNode):
+            told = "a list or mapping cannot be a key; put a text that begins with { or [ into quotes"
+            raise yaml.constructor.ConstructorError(None, None, told, key.start_mark)
         if key.value in seen and key.tag != "tag:yaml.org,2002:merge":
             raise yaml.constructor.ConstructorError(None, None, f"the key {key.value!r} stands twice", key.start_mark)
         seen.add(key.value)

@@ -118,7 +118,7 @@ class ModelSettings(Settings):
     call_retries: Annotated[int, Field(ge=0, le=10)] = 2
     """Times a call is sent again after its host died."""
     restarts: Annotated[int, Field(ge=-1)] = 3
-    """Times a dead host is started again; -1: always."""
+    """Times in a row a dead host is started again, ten minutes up count as a new beginning; -1: always."""
 
     @model_validator(mode="after")
     def _whole(self) -> ModelSettings:
@@ -155,9 +155,11 @@ class FusionSettings(Settings):
     quorum: Count = 1
     """Answers needed to go on."""
     member_timeout_s: Seconds | None = 600.0
-    """Seconds each call may take, those of judge and writer too; then it has failed."""
+    """Seconds each call may take, those of judge and writer too; then it has failed. Waiting for a place or for the
+    model's turn on the GPUs does not count."""
     straggler_grace_s: Seconds | None = None
-    """Seconds that are waited for the rest once the quorum is in; default: as long as they need."""
+    """Seconds that are waited for the rest once the quorum is in; default: as long as they need. Where models take
+    turns on the GPUs, each member has as long as the quorum's answers took, and this more, from its own turn on."""
     deadline_s: Seconds | None = None
     """Seconds for the whole request; then the best answer so far is returned."""
     max_panel_tokens: Count | None = None
@@ -247,6 +249,8 @@ class RuntimeSettings(Settings):
     """ray: each engine in its own Ray actor. local: engines are held by the driver's process (scripted, debugging)."""
     ray_address: str | None = None
     """Address of a running Ray cluster; default: a private one on this machine."""
+    direct: bool = True
+    """Speak to hosts on this machine over a Unix socket, not through Ray's slower messages."""
     temp_dir: str | None = None
     """Private folder for Ray's sockets and logs; a short path."""
     in_flight: Count = 256

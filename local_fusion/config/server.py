@@ -50,7 +50,9 @@ class ServerSettings(Settings):
     max_files: Count = 1000
     """Files kept at once, per key, at most."""
     max_stored_bytes: Bytes = 8 * 1024 * 1024 * 1024
-    """Bytes of all files kept, at most."""
+    """Bytes of all files kept, at most, those counted that a batch still reads after they were deleted."""
+    max_key_bytes: Bytes = 4 * 1024 * 1024 * 1024
+    """The same of one key."""
     file_days: Annotated[float, Field(gt=0)] = 30.0
     """Days that files of batches are kept, and batches that have ended, unless an upload says otherwise; other files
     stay until they are deleted."""

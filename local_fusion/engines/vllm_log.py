@@ -6,6 +6,7 @@ Requests are not logged, so the file holds no prompt.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -15,17 +16,19 @@ from pathlib import Path
 VARIABLE = "VLLM_LOGGING_CONFIG_PATH"
 _KEPT_S = 7 * 86_400.0
 _LONGEST = 600
+_OWNER = re.compile(r"vllm-([1-9]\d{0,8})\.(?:log|json)")
 _RAISED = re.compile(r"(?:^|\s)((?:\w+\.)*[A-Z]\w*(?:Error|Exception|Exit|Interrupt)): (\S.*)")
 _NO_CAUSE = ("Engine core initialization failed", "WorkerProc initialization failed")
 
 
 def log_to_file(folder: Path) -> dict[str, str]:
     """Make this process's log file below `folder`; returns the variable that must be set before vllm is imported.
-    Logs older than a week are removed."""
+    Logs older than a week are removed, but those of processes that live: they hand the settings to their children."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     for old in folder.glob("vllm-*"):
-        if old.stat().st_mtime < time.time() - _KEPT_S:
-            old.unlink(missing_ok=True)
+        with contextlib.suppress(FileNotFoundError):  # another process may tidy up too
+            if old.stat().st_mtime < time.time() - _KEPT_S and not _is_used(old):
+                old.unlink()
     log = folder / f"vllm-{os.getpid()}.log"
     settings = folder / f"vllm-{os.getpid()}.json"
     line = "%(levelname)s %(asctime)s %(process)d %(filename)s:%(lineno)d %(message)s"
@@ -38,6 +41,20 @@ def log_to_file(folder: Path) -> dict[str, str]:
     }
     settings.write_text(json.dumps(config), "utf-8")
     return {VARIABLE: str(settings)}
+
+
+def _is_used(file: Path) -> bool:
+    """Whether the process that the file is named for is there."""
+    match = _OWNER.fullmatch(file.name)
+    if match is None:
+        return False
+    try:
+        os.kill(int(match.group(1)), 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True  # another user's
+    return True
 
 
 def log_file() -> Path | None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import re
-import secrets
 
 from local_fusion.evaluate.items import Grade, Item
 from local_fusion.evaluate.sandbox import Limits, run_python
@@ -22,21 +21,20 @@ class CodeScorer:
 
     async def grade(self, item: Item, text: str) -> Grade:
         """1 where every test passes (pass@1), else 0."""
-        word = secrets.token_hex(8)
         async with self._places:
-            outcome = await run_python(program_of(item, text, word), word, self._limits)
+            outcome = await run_python(program_of(item, text), self._limits)
         return Grade(float(outcome.passed), outcome.detail)
 
 
-def program_of(item: Item, text: str, word: str) -> str:
-    """What the prompt has before the function, the function as the answer gives it, the tests, the last word."""
+def program_of(item: Item, text: str) -> str:
+    """What the prompt has before the function, the function as the answer gives it, the tests."""
     prompt, entry = str(item.details.get("prompt", "")), str(item.details["entry_point"])
     code = code_of(text, entry)
     if f"def {entry}" in code:
         before = prompt.rpartition(f"def {entry}")[0]
     else:
         before = prompt if prompt.endswith("\n") or not prompt else prompt + "\n"
-    return f"{before}{code}\n\n{item.expected}\n\ncheck({entry})\nprint({word!r})\n"
+    return f"{before}{code}\n\n{item.expected}\n\ncheck({entry})\n"
 
 
 def code_of(text: str, entry: str) -> str:

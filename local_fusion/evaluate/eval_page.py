@@ -105,7 +105,9 @@ def _arms(results: Results) -> tuple[Html, ...]:
     word = (
         f"Gain: over the best member alone, item by item. Which member that is ({halves}) is read on the other half of "
         f"the items; against {results.hindsight}, the best in hindsight, the gains are in results.json. Seconds: "
-        "median, the slowest call of each stage, one stage after the other, as measured under this run's load."
+        "median of the answers given (failed items have no part in it), the slowest call of each stage, one stage "
+        "after the other, as measured under this run's load. Self-samples are as many answers as the panel gives; the "
+        "column of tokens says what that comes to."
     )
     return table(columns, rows, words=(0, 1)), paragraph(word)
 
@@ -121,7 +123,7 @@ def _line(arm: ArmResult, count: int, timed: bool, priced: bool) -> list[object]
         "" if arm.gain is None else _points(arm.gain.value),
         "" if arm.gain is None else _signed_span(arm.gain),
         "" if free else f"{tokens:,.0f}",
-        "" if free else f"{arm.seconds:.2f}",
+        "" if free or arm.seconds is None else f"{arm.seconds:.2f}",
         "" if free else f"{arm.failed:,}",
     ]
     if timed:

@@ -13,7 +13,7 @@ from local_fusion.engine import Engines
 from local_fusion.errors import InputError
 from local_fusion.evaluate.absent import SomeEngines, read_infos, write_infos
 from local_fusion.evaluate.eval_page import write_page
-from local_fusion.evaluate.grading import Given, Grader
+from local_fusion.evaluate.grading import Given, Grader, Known
 from local_fusion.evaluate.measure import Price, Results, measure
 from local_fusion.evaluate.panel_study import study
 from local_fusion.evaluate.plans import Plan
@@ -56,13 +56,15 @@ async def evaluate(
     given: Given | None = None,
     stop: asyncio.Event | None = None,
     hear: Callable[[Step], None] = lambda step: None,
+    known: Known | None = None,
 ) -> Evaluated:
-    """Run every arm over every item; what `store` knows is not run again. `given`: the set's own grader.
+    """Run every arm over every item; what `store` knows is not run again. `given`: the set's own grader; `known`: as of
+    `Grader`.
 
     Raises RunError where it is stopped or writing fails; the same order goes on later.
     """
     stop = stop or asyncio.Event()
-    grader = Grader(engines, store, order.grader, given, stop.is_set)
+    grader = Grader(engines, store, order.grader, given, stop.is_set, known)
     runner = Runner(engines, store, grader, order.seed, order.in_flight, stop, hear)
     return await runner.run(order.plan, order.items.items)
 
@@ -79,22 +81,23 @@ async def evaluate_opening(
 
     What is missing is found by an evaluation without engines, whose result stands where it wanted none.
     """
+    known: Known = {}
     if not store.empty:
         infos = read_infos(order.folder)
         nobody = SomeEngines(order.models, None, infos)
-        evaluated = await evaluate(order, nobody, store, given, stop)
+        evaluated = await evaluate(order, nobody, store, given, stop, known=known)
         if not nobody.wanted:
             return evaluated
         if nobody.wanted <= set(order.judging) and set(order.judging) < set(order.models):
             async with opened(order.judging) as started:
                 some = SomeEngines(order.models, started, infos)
-                evaluated = await evaluate(order, some, store, given, stop, hear)
+                evaluated = await evaluate(order, some, store, given, stop, hear, known)
                 await write_infos(order.folder, started, order.judging)
             if not some.wanted:
                 return evaluated
     async with opened(order.models) as engines:
         await write_infos(order.folder, engines, order.models)
-        return await evaluate(order, engines, store, given, stop, hear)
+        return await evaluate(order, engines, store, given, stop, hear, known)
 
 
 def conclude(order: Order, evaluated: Evaluated, versions: Mapping[str, str]) -> Results:

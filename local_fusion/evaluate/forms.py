@@ -127,8 +127,8 @@ def own_row(row: Row, line: int) -> Item:
     `expected` by `match`: exact: text or a list of texts; number: a number; choice: a letter; regex: a pattern that
     must be found; json: a value to equal, or with `schema: true` a JSON schema to keep; instructions: a list of
     `{"id", "arguments"}`; code: Python that defines `check(candidate)`, with `entry_point`; rubric: a list of
-    `{"weight", "requirement"}`; points: a reference answer or none; pair: the answer to beat. Without `match`:
-    number where `expected` is one, else exact; points where nothing is expected.
+    `{"weight", "requirement"}`; points: a reference answer or none; pair: the answer to beat, or a list of one per
+    turn. Without `match`: number where `expected` is one, else exact; points where nothing is expected.
     """
     expected = row.get("expected")
     match = row.get("match") or _match_of(expected)
@@ -140,7 +140,7 @@ def own_row(row: Row, line: int) -> Item:
     if match == "code":
         details = {"prompt": "", "entry_point": text_of(row, "entry_point")}
     if match == "pair" and expected is not None:
-        details["baseline"] = str(expected)
+        details["baseline"] = tuple(str(text) for text in (expected if _is_list(expected) else [expected]))
     if match == "points":
         expected = [] if expected is None else [str(text) for text in (expected if _is_list(expected) else [expected])]
     if match == "rubric":

@@ -1,11 +1,12 @@
 """Grades what an arm said by the item's own rule: without a model, in the sandbox, or by a judge model.
 
-Invariant: the same texts to the same item get the same grade, and are graded once, whichever arms said them.
+Invariant: the same texts to the same item get the same grade, and are graded once, whichever arms said them: code,
+above all, is run once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from local_fusion.batch.recall import RowEngines
 from local_fusion.engine import Engines
@@ -18,10 +19,13 @@ from local_fusion.evaluate.store import CallStore, number_of
 
 Given = Callable[[str, str], bool]
 """A set's own grader: (expected, text) to right or wrong."""
+Known = dict[tuple[str, tuple[str, ...], tuple[str, ...]], Grade]
+"""Grades by item, texts and the texts they were held against."""
 
 
 class Grader:
-    """Grades texts. `model`: the judge for the kinds that need one. `given`: for items whose match is `given`."""
+    """Grades texts. `model`: the judge for the kinds that need one. `given`: for items whose match is `given`. `known`:
+    grades of the same items that no judge gave, by another grader of this process; added to here."""
 
     def __init__(
         self,
@@ -30,6 +34,7 @@ class Grader:
         model: str,
         given: Given | None = None,
         stopping: Callable[[], bool] = lambda: False,
+        known: Known | None = None,
     ) -> None:
         self.model = model
         self._engines = engines
@@ -37,19 +42,22 @@ class Grader:
         self._given = given
         self._stopping = stopping
         self._code = CodeScorer()
-        self._known: dict[tuple[str, tuple[str, ...], str], Grade] = {}
+        self._known: Known = {} if known is None else known
+        self._judged_already: Known = {}
 
-    async def grade(self, item: Item, said: Said, baseline: str = "") -> Grade:
-        """The grade; an arm that failed has 0. `baseline`: what a pair is judged against where the item has none."""
+    async def grade(self, item: Item, said: Said, baseline: Sequence[str] = ()) -> Grade:
+        """The grade; an arm that failed has 0. `baseline`: the turns that a pair is judged against where the item has
+        none."""
         if said.failure:
             return Grade(0.0, f"no answer: {said.failure}")
-        against = str(item.details.get("baseline", baseline)) if item.match == "pair" else ""
+        against = tuple(item.details.get("baseline", baseline)) if item.match == "pair" else ()
         key = (item.id, said.texts, against)
-        if key not in self._known:
-            self._known[key] = await self._grade(item, said.texts, against)
-        return self._known[key]
+        known = self._judged_already if item.match in JUDGED else self._known
+        if key not in known:
+            known[key] = await self._grade(item, said.texts, against)
+        return known[key]
 
-    async def _grade(self, item: Item, texts: tuple[str, ...], against: str) -> Grade:
+    async def _grade(self, item: Item, texts: tuple[str, ...], against: tuple[str, ...]) -> Grade:
         last = texts[-1]
         if item.match in PURE:
             return PURE[item.match](item, last)
@@ -62,7 +70,7 @@ class Grader:
         right = self._given(str(item.expected), last)
         return Grade(float(right), f"expected {quote(item.expected)}")
 
-    async def _judged(self, item: Item, texts: tuple[str, ...], against: str) -> Grade:
+    async def _judged(self, item: Item, texts: tuple[str, ...], against: tuple[str, ...]) -> Grade:
         row = RowEngines(self._engines, self._store, number_of(item.id), self._stopping)
         judge = JudgeGrader(self.model, row[self.model], item)
         try:
@@ -70,6 +78,6 @@ class Grader:
                 return await judge.rubric(texts[-1])
             if item.match == "points":
                 return await judge.points(texts)
-            return await judge.pair("\n\n".join(texts), against)
+            return await judge.pair(texts, against)
         except CallError as problem:
             return Grade(None, f"{self.model} could not grade it ({problem.reason})")

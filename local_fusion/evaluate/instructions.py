@@ -1,9 +1,11 @@
 """IFEval's verifiable instructions by their published names: is each kept, checked by rule.
 
 Source: Zhou et al., Instruction-Following Evaluation for Large Language Models, arXiv 2311.07911; names and arguments
-as in its data. 24 of its 25 kinds are checked in full; `language:response_language` only for languages whose
-script or commonest words tell them, and is unknown otherwise. Sentences and words are split by rule, without the
-tokenizer data that the original loads: a boundary case may fall the other way. Strict: the text as it is.
+as in its data, and what counts as a word, a bullet or a paragraph as in its published checkers.
+`language:response_language` is checked only for languages whose script or commonest words tell them, and is unknown
+otherwise; "in English capitals" fails a text only where those tell another language. Sentences, and words in capitals,
+are split by rule, without the tokenizer data that the original loads: a boundary case may fall the other way. Strict:
+the text as it is.
 """
 
 from __future__ import annotations
@@ -13,16 +15,20 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from local_fusion.evaluate.languages import is_in
+from local_fusion.evaluate.languages import is_foreign, is_in
 
 Arguments = Mapping[str, Any]
 _SENTENCE_END = re.compile(r"(?<=[.!?])[\"')\]]*\s+(?=[\"'(\[]?[A-Z0-9])|\n{2,}")
-_WORD = re.compile(r"\w+(?:['’-]\w+)*")
-_BULLET = re.compile(r"^\s*(?:\*[^*]|-|\+\s).*$", re.MULTILINE)
-_DIVIDER = re.compile(r"^\s*\*{3,}\s*$", re.MULTILINE)
+_WORD = re.compile(r"\w+")
+_WHOLE_WORD = re.compile(r"\w+(?:['’-]\w+)*")
+_STAR_BULLET = re.compile(r"^\s*\*[^*].*$", re.MULTILINE)
+_DASH_BULLET = re.compile(r"^\s*-.*$", re.MULTILINE)
+_DIVIDER = re.compile(r"\s?\*\*\*\s?")
+_FIRST_WORD_END = re.compile(r"[.,?!'\"]")
 _HIGHLIGHT = re.compile(r"\*\*[^\n*]+\*\*|(?<!\*)\*[^\n*]+\*(?!\*)")
 _FENCED = re.compile(r"^```(?:json)?\s*|\s*```$", re.IGNORECASE)
-_CONSTRAINED = ("my answer is yes.", "my answer is no.", "my answer is maybe.")
+_CONSTRAINED = ("My answer is yes.", "My answer is no.", "My answer is maybe.")
+_POSTSCRIPTS = {"P.P.S": r"p\.\s?p\.\s?s", "P.S.": r"p\.\s?s\."}
 
 
 def follows(name: str, arguments: Arguments, text: str, question: str) -> bool | None:
@@ -79,13 +85,11 @@ def _sentences(arguments: Arguments, text: str, _: str) -> bool:
 
 
 def _paragraphs(arguments: Arguments, text: str, _: str) -> bool:
-    """Paragraphs are parted by a line of three asterisks; an empty one inside breaks the rule."""
+    """Paragraphs are parted by three asterisks, wherever they stand; an empty one inside breaks the rule."""
     parts = [part.strip() for part in _DIVIDER.split(text)]
-    if not parts[0]:
-        parts = parts[1:]
-    if parts and not parts[-1]:
-        parts = parts[:-1]
-    return all(parts) and len(parts) == int(arguments["num_paragraphs"])
+    if not all(parts[1:-1]):
+        return False
+    return sum(map(bool, parts)) == int(arguments["num_paragraphs"])
 
 
 def _words(arguments: Arguments, text: str, _: str) -> bool:
@@ -93,13 +97,13 @@ def _words(arguments: Arguments, text: str, _: str) -> bool:
 
 
 def _nth_paragraph(arguments: Arguments, text: str, _: str) -> bool:
-    """Paragraphs are parted by a blank line here."""
-    parts = [part.strip() for part in re.split(r"\n\s*\n", text) if part.strip()]
-    nth = int(arguments["nth_paragraph"])
-    if len(parts) != int(arguments["num_paragraphs"]) or not 1 <= nth <= len(parts):
+    """Paragraphs are parted by a blank line here; their first word ends at a mark."""
+    parts = [part.strip() for part in text.split("\n\n")]
+    count, nth = sum(map(bool, parts)), int(arguments["nth_paragraph"])
+    if count != int(arguments["num_paragraphs"]) or not 1 <= nth <= count or not parts[nth - 1]:
         return False
-    first = _WORD.search(parts[nth - 1])
-    return first is not None and first.group().lower() == str(arguments["first_word"]).lower()
+    first = _FIRST_WORD_END.split(parts[nth - 1].split()[0].lstrip("'\""))[0]
+    return first.lower() == str(arguments["first_word"]).lower()
 
 
 def _placeholders(arguments: Arguments, text: str, _: str) -> bool:
@@ -107,18 +111,18 @@ def _placeholders(arguments: Arguments, text: str, _: str) -> bool:
 
 
 def _postscript(arguments: Arguments, text: str, _: str) -> bool:
-    marker = str(arguments["postscript_marker"])
-    letters = r"\s*".join(re.escape(letter) for letter in marker if not letter.isspace())
-    return re.search(rf"^\s*{letters}.*$", text, re.IGNORECASE | re.MULTILINE) is not None
+    """Anywhere: in bold, or in the middle of a line."""
+    marker = str(arguments["postscript_marker"]).strip()
+    return re.search(_POSTSCRIPTS.get(marker, re.escape(marker)), text, re.IGNORECASE) is not None
 
 
 def _bullets(arguments: Arguments, text: str, _: str) -> bool:
-    found = [line for line in _BULLET.findall(text) if not _DIVIDER.match(line)]
-    return len(found) == int(arguments["num_bullets"])
+    """Lines that begin with an asterisk or a dash."""
+    return len(_STAR_BULLET.findall(text)) + len(_DASH_BULLET.findall(text)) == int(arguments["num_bullets"])
 
 
 def _constrained(_: Arguments, text: str, __: str) -> bool:
-    return any(answer in text.strip().lower() for answer in _CONSTRAINED)
+    return any(answer in text for answer in _CONSTRAINED)
 
 
 def _highlights(arguments: Arguments, text: str, _: str) -> bool:
@@ -163,7 +167,7 @@ def _end(arguments: Arguments, text: str, _: str) -> bool:
 
 
 def _capital_words(arguments: Arguments, text: str, _: str) -> bool:
-    count = sum(1 for word in _WORD.findall(text) if word.isupper())
+    count = sum(1 for word in _WHOLE_WORD.findall(text) if word.isupper())
     return _compare(count, arguments["capital_relation"], int(arguments["capital_frequency"]))
 
 
@@ -195,8 +199,8 @@ KINDS: Mapping[str, Callable[[Arguments, str, str], bool | None]] = {
     "startend:end_checker": _end,
     "startend:quotation": _quoted,
     "change_case:capital_word_frequency": _capital_words,
-    "change_case:english_capital": lambda _, text, __: text.isupper(),
-    "change_case:english_lowercase": lambda _, text, __: text.islower(),
+    "change_case:english_capital": lambda _, text, __: text.isupper() and not is_foreign("en", text),
+    "change_case:english_lowercase": lambda _, text, __: text.islower() and not is_foreign("en", text),
     "punctuation:no_comma": lambda _, text, __: "," not in text,
 }
 """Every kind of instruction that can be checked, by its published name."""

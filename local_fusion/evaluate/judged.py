@@ -67,18 +67,33 @@ class JudgeGrader:
         told = ", ".join(f"{value:.1f}" for value in marks)
         return Grade((mark - 1) / 9, f"{told} of 10")
 
-    async def pair(self, text: str, baseline: str) -> Grade:
-        """The chance that the answer is better than the baseline's, over both orders."""
-        if text.strip() == baseline.strip():
-            return Grade(0.5, "the same text as the baseline's")
+    async def pair(self, texts: Sequence[str], baseline: Sequence[str]) -> Grade:
+        """The chance that the answer is better than the baseline's, over both orders: turn by turn, each in the
+        conversation it was given in, then the turns' mean. A turn that the baseline lacks is an empty one."""
         chances = []
-        for first, second, place in ((text, baseline, 0), (baseline, text, 1)):
-            asked = "Which answer is better: more correct, more helpful, closer to what was asked?"
+        for turn in range(len(texts)):
+            theirs = [*baseline[: turn + 1], *[""] * (turn + 1 - len(baseline))]
+            chances.append(await self._better(list(texts[: turn + 1]), theirs))
+        if chances == [None] * len(chances):
+            return Grade(0.5, "the same text as the baseline's")
+        each = [0.5 if chance is None else chance for chance in chances]
+        mean = sum(each) / len(each)
+        word = "better" if mean > 0.5 else "not better"
+        turns = f" (turns: {', '.join(f'{100 * chance:.0f}' for chance in each)})" if len(each) > 1 else ""
+        return Grade(mean, f"{word} than the baseline, {100 * mean:.0f} % sure{turns}")
+
+    async def _better(self, ours: Sequence[str], theirs: Sequence[str]) -> float | None:
+        """The chance that the last of our turns is better than the last of theirs; None where all are the same."""
+        if [text.strip() for text in ours] == [text.strip() for text in theirs]:
+            return None
+        asked = "Which answer is better: more correct, more helpful, closer to what was asked?"
+        if len(ours) > 1:
+            asked = "Judge the last reply of each, in its own conversation. " + asked
+        chances = []
+        for first, second, place in ((ours, theirs, 0), (theirs, ours, 1)):
             read = await self._read(self._both(first, second), f"{asked}\nA: answer A\nB: answer B", ("A", "B"))
             chances.append(math.exp(read[place]))
-        chance = sum(chances) / 2
-        word = "better" if chance > 0.5 else "not better"
-        return Grade(chance, f"{word} than the baseline, {100 * chance:.0f} % sure")
+        return sum(chances) / 2
 
     async def _odds(self, case: str, asked: str, yes: str, no: str) -> float:
         """Mean log-odds of `yes` over both ways round."""
@@ -114,13 +129,23 @@ class JudgeGrader:
         known = f"<reference {tag}>\n{reference}\n</reference {tag}>\n" if reference else ""
         return f"<task {tag}>\n{asked}\n</task {tag}>\n{known}<answer A {tag}>\n{text}\n</answer {tag}>"
 
-    def _both(self, first: str, second: str) -> str:
-        asked = self._conversation(())
+    def _both(self, before: Sequence[str], other: Sequence[str]) -> str:
+        """What was asked first, and beside it two conversations that go on from there; of one turn: two answers."""
+        asked, first, second = self._conversation(()), self._going_on(before), self._going_on(other)
         tag = _tag(asked, first, second)
         return (
             f"<task {tag}>\n{asked}\n</task {tag}>\n<answer A {tag}>\n{first}\n</answer {tag}>\n"
             f"<answer B {tag}>\n{second}\n</answer {tag}>"
         )
+
+    def _going_on(self, texts: Sequence[str]) -> str:
+        """The last text alone where it is the first, else every reply with what the user said between."""
+        if len(texts) == 1:
+            return texts[0]
+        turns = [f"assistant: {texts[0]}"]
+        for then, text in zip(self._item.then, texts[1:], strict=False):
+            turns += [f"user: {then}", f"assistant: {text}"]
+        return "\n\n".join(turns)
 
     def _conversation(self, before: Sequence[str]) -> str:
         turns = [f"{turn.role}: {turn.content}" for turn in self._item.messages]

@@ -58,6 +58,16 @@ def is_in(language: str, text: str) -> bool | None:
     return _commonest(text) == language
 
 
+def is_foreign(language: str, text: str) -> bool:
+    """Whether `text` is told to be in another language than `language`, which is one of the Latin script: by its own
+    script, or by the commonest words. A text that tells nothing is not."""
+    letters = [letter for letter in text if letter.isalpha()]
+    latin = sum(unicodedata.name(letter, "").startswith("LATIN") for letter in letters)
+    if letters and latin / len(letters) < _SHARE:
+        return True
+    return _commonest(text) not in (None, language)
+
+
 def _commonest(text: str) -> str | None:
     """The language whose common words are the most of the text; None where there are none or two are level."""
     said = [word.lower() for word in _WORDS.findall(text)]

@@ -19,6 +19,7 @@ from local_fusion.evaluate.runner import Answered, Evaluated
 from local_fusion.types import Tokens
 
 FEW_ITEMS = 100
+ALIKE = 0.1  # of the tokens of the fusion, by which a self arm may differ before it is said
 HOUR_S = 3600.0
 
 
@@ -37,7 +38,8 @@ class Price:
 
 @dataclass(frozen=True)
 class ArmResult:
-    """One line of the table. `seconds`: median per answer; `gpu_s`: sum; `tokens`: sums over the counted items.
+    """One line of the table. `seconds`: median of the answers that were given, None where there is none; `gpu_s`: sum;
+    `tokens`: sums over the counted items, failed ones included.
 
     `cost`: of 1,000 answers; `frontier`: no other arm is both cheaper and better.
     """
@@ -49,7 +51,7 @@ class ArmResult:
     gain: Interval | None
     gain_hindsight: Interval | None
     tokens: Tokens
-    seconds: float
+    seconds: float | None
     gpu_s: float
     cost: float | None
     calls: int
@@ -125,6 +127,7 @@ def _result(
 ) -> ArmResult:
     scores = scores_of(one, counted)
     said = [one.said[place] for place in counted]
+    given = [text.seconds for text in said if not text.failure]
     gpu_s = sum(text.gpu_s for text in said)
     tokens = sum((text.tokens for text in said), Tokens())
     is_member = one.arm.kind == "member"
@@ -137,7 +140,7 @@ def _result(
         gain=None if is_member else difference(scores, baseline),
         gain_hindsight=None if is_member else difference(scores, hindsight),
         tokens=tokens,
-        seconds=median(text.seconds for text in said),
+        seconds=median(given) if given else None,
         gpu_s=gpu_s,
         cost=cost,
         calls=sum(len(text.calls) for text in said),
@@ -190,6 +193,8 @@ def _warned(results: Results, evaluated: Evaluated, price: Price, grader_model: 
             f"{results.total - count} of {results.total} items could not be graded and are left out for all arms"
         )
     told += _missing(results, evaluated)
+    told += _unlike_tokens(results, count)
+    told += _still(results)
     if results.main:
         told += _power(results, count)
     elif count < FEW_ITEMS:
@@ -218,8 +223,39 @@ def _missing(results: Results, evaluated: Evaluated) -> list[str]:
         told.append(f"{missing:,} of {asked:,} panel answers are missing: calls failed; --retry-failed asks them again")
     failed = [f"{arm.name} {arm.failed:,}" for arm in results.arms if arm.failed]
     if failed:
-        told.append(f"items without any answer, which count as wrong: {', '.join(failed)}")
+        told.append(
+            f"items without any answer, which count as wrong, cost what their calls cost, and have no part in the "
+            f"seconds: {', '.join(failed)}"
+        )
     return told
+
+
+def _unlike_tokens(results: Results, count: int) -> list[str]:
+    """Self-samples are as many answers as the panel gives, which need not be as many tokens."""
+    if not results.main:
+        return []
+    main = results.arm(results.main)
+    spent = {arm.name: arm.tokens.prompt + arm.tokens.completion for arm in results.arms if arm.kind == "self"}
+    whole = main.tokens.prompt + main.tokens.completion
+    unlike = [f"{name} {tokens / count:,.0f}" for name, tokens in spent.items() if abs(tokens - whole) > ALIKE * whole]
+    if not unlike:
+        return []
+    return [
+        f"self-samples are as many answers as the panel gives, not as many tokens: an answer took {', '.join(unlike)} "
+        f"tokens, {main.name} {whole / count:,.0f}"
+    ]
+
+
+def _still(results: Results) -> list[str]:
+    """Gains that are the same on every item, whose bootstrap cannot have any width."""
+    still = [(arm.name, arm.gain.value) for arm in results.arms if arm.gain and arm.gain.low == arm.gain.high]
+    names = [name for name, value in still if value != 0 or name != results.main]  # that is told by `_power`
+    if not names:
+        return []
+    return [
+        f"the gain of {', '.join(names)} is the same on every item: its interval has no width, which is no certainty "
+        "about other items"
+    ]
 
 
 def _power(results: Results, count: int) -> list[str]:
@@ -227,7 +263,8 @@ def _power(results: Results, count: int) -> list[str]:
     if gain is None:
         return []
     if results.least is None:
-        return [f"{main} and the best member scored the same on each of {count} items: nothing tells them apart"]
+        same = f"{main} and the best member scored the same on each of {count} items: nothing tells them apart"
+        return [same] if gain.value == 0 else []
     if gain.low <= 0 <= gain.high:
         return [
             f"{count} items are too few to tell {main} from the best member: a difference below "

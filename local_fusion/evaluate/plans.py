@@ -1,7 +1,8 @@
 """The arms of an evaluation: one fusion made into the ways of answering that are compared. Pure.
 
 For every arm early exit, deadline and straggler grace are off, so that what is measured is the quality of the whole
-panel and not the load of this run; tokens of `vote` and `auto` are therefore those without early exit.
+panel and not the load of this run; tokens of `vote` and `auto` are therefore those without early exit. A table of kinds
+is consulted by `auto` alone: every other arm is one way of answering, for every item.
 """
 
 from __future__ import annotations
@@ -85,16 +86,24 @@ def make_plan(recipe: Recipe, wanted: Sequence[str] = (), judge_alone: Recipe | 
         chosen = [name for name in chosen if name not in SELF]
     if judge_alone is None or recipe.judge in seats:
         chosen = [name for name in chosen if name != JUDGE]
-    others = tuple(_arm(name, panel, seats, judge_alone) for name in chosen)
+    others = tuple(_arm(name, recipe, panel, seats, judge_alone) for name in chosen)
     notes = _cold(seats) if any(arm.kind == "self" for arm in others) else ()
     return Plan(panel, members, others, _main(recipe, chosen), notes)
 
 
 def with_settings(recipe: Recipe, changes: dict[str, Any], seats: tuple[Seat, ...] | None = None) -> Recipe:
-    """The recipe with settings changed and everything off that depends on the load of the machine."""
-    steady = {"early_exit": False, "deadline_s": None, "straggler_grace_s": None}
-    settings = recipe.settings.model_copy(update={**steady, **changes})
-    return replace(recipe, settings=settings, seats=recipe.seats if seats is None else seats)
+    """The recipe with settings changed, without its table of kinds, which would decide in their place, and with
+    everything off that depends on the load of the machine."""
+    off = {"early_exit": False, "deadline_s": None, "straggler_grace_s": None}
+    settings = recipe.settings.model_copy(update={**off, **changes})
+    seats = recipe.seats if seats is None else seats
+    return replace(recipe, settings=settings, seats=seats, kinds=None, by_kind={})
+
+
+def steady(recipe: Recipe, changes: dict[str, Any] | None = None) -> Recipe:
+    """The same with its table of kinds, each of whose recipes is made steady too; `changes` are not put over those."""
+    by_kind = {name: with_settings(one, {}) for name, one in recipe.by_kind.items()}
+    return replace(with_settings(recipe, changes or {}), kinds=recipe.kinds, by_kind=by_kind)
 
 
 def alone(recipe: Recipe, seat: Seat, samples: int, mode: str = "best-of") -> Recipe:
@@ -105,13 +114,17 @@ def alone(recipe: Recipe, seat: Seat, samples: int, mode: str = "best-of") -> Re
     return with_settings(recipe, {"mode": mode, "quorum": 1}, (taken,))
 
 
-def _arm(name: str, panel: Recipe, seats: dict[str, Seat], judge_alone: Recipe | None) -> Arm:
+def _arm(name: str, own: Recipe, panel: Recipe, seats: dict[str, Seat], judge_alone: Recipe | None) -> Arm:
+    """`own`: the fusion as it is configured; `panel`: the same without its table of kinds."""
+    if name == "auto" and own.kinds is not None:
+        about = f"{_ABOUT[name]}, by the fusion's table of kinds (version {own.kinds.version})"
+        return Arm(name, "fusion", {"": steady(own, FUSIONS[name])}, about)
     if name in FUSIONS:
         return Arm(name, "fusion", {"": with_settings(panel, FUSIONS[name])}, _ABOUT[name])
     if name in SELF:
         mode, count = name.removeprefix("self-"), panel.answers
         recipes = {model: alone(panel, seat, count, mode) for model, seat in seats.items()}
-        return Arm(name, "self", recipes, f"{count} samples of the best member, as many as the panel gives; {mode}")
+        return Arm(name, "self", recipes, f"{count} answers of the best member, as many as the panel gives; {mode}")
     if name == JUDGE and judge_alone is not None:
         return Arm(name, "judge", {"": with_settings(judge_alone, {})}, f"{judge_alone.seats[0].model} asked alone")
     return Arm(ORACLE, "oracle", {}, "any answer of the panel is right: what a perfect choice would get")

@@ -123,7 +123,7 @@ class Runner:
 
         async def one(place: int, item: Item) -> tuple[Said, Grade]:
             said = await self._answer(arm.recipes[keys[place]], item)
-            baseline = "\n\n".join(first[place].texts) if first else ""
+            baseline = first[place].texts if first else ()
             if item.match == "pair" and not first and "baseline" not in item.details:
                 return said, Grade(None)
             return said, await self.grader.grade(item, said, baseline)
@@ -139,7 +139,8 @@ class Runner:
             try:
                 done.append(await fuse(request, recipe, engines))
             except FusionError as problem:
-                return replace(_said(done), failure=problem.code, texts=("",))
+                said = _said(done)
+                return replace(said, failure=problem.code, texts=("",), calls=(*said.calls, *problem.calls))
             if turn < len(item.then):
                 talk = (*request.messages, Message("assistant", done[-1].text), Message("user", item.then[turn]))
                 request = replace(request, id=f"{item.id}{TURN}{turn + 2}", messages=talk)

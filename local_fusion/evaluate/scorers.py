@@ -17,13 +17,12 @@ from local_fusion.answers.numbers import numbers_in
 from local_fusion.answers.text import final_part, marked, plain
 from local_fusion.evaluate.instructions import follows
 from local_fusion.evaluate.items import Grade, Item
+from local_fusion.evaluate.letters import ALPHABET, letter_said
 
 Scorer = Callable[[Item, str], Grade]
-_CHOICE_SAID = re.compile(r"answer\s*(?:is|:)?\s*:?\s*\**\s*\(?([A-Z])\)?(?![\w'])")
-_CHOICE_ALONE = re.compile(r"^[^\w\n]{0,8}([A-Z])(?:[).:,]|[^\w\n]{0,8}$)", re.MULTILINE)
 _FENCE = re.compile(r"```[a-zA-Z]*\n(.*?)```", re.DOTALL)
 _QUOTE_CHARS = 60
-_REGEX_CHARS = 20_000
+_TAIL_CHARS = 20_000
 _TOLERANCE = Fraction(1, 10**6)
 
 
@@ -32,26 +31,23 @@ def score_number(item: Item, text: str) -> Grade:
     wanted = _number(str(item.expected))
     if wanted is None:
         return Grade(None, f"expected {quote(item.expected)} is no number")
-    said = plain(marked(text) or "")
-    values = numbers_in(said) or numbers_in(plain(text))
-    if not values:
-        return Grade(0.0, f"no number; expected {quote(item.expected)}")
-    found = values[0] if said and numbers_in(said) else values[-1]
+    found = _marked_number(plain(marked(text) or ""))
+    if found is None:
+        values = numbers_in(plain(text[-_TAIL_CHARS:]))
+        if not values:
+            return Grade(0.0, f"no number; expected {quote(item.expected)}")
+        found = values[-1]
     same = abs(found - wanted) <= _TOLERANCE * max(Fraction(1), abs(wanted))
     return Grade(float(same), f"read {quote(_spelled(found))}, expected {quote(item.expected)}")
 
 
 def score_choice(item: Item, text: str) -> Grade:
-    """The last letter said to be the answer; else a letter that stands alone at the start of a line."""
+    """The last letter said to be the answer, among those of the item's options; see `letters`."""
     wanted = str(item.expected).strip().strip("()").upper()
-    said = plain(text)
-    found = _CHOICE_SAID.findall(said) or _CHOICE_ALONE.findall(said.strip())
-    boxed = marked(text)
-    if not found and boxed is not None:
-        found = re.findall(r"\b([A-Z])\b", boxed)
-    if not found:
+    found = letter_said(text, _options(item.details.get("options")))
+    if found is None:
         return Grade(0.0, f"no letter; expected {wanted}")
-    return Grade(float(found[-1].upper() == wanted), f"read {found[-1]}, expected {wanted}")
+    return Grade(float(found == wanted), f"read {found}, expected {wanted}")
 
 
 def score_exact(item: Item, text: str) -> Grade:
@@ -69,7 +65,7 @@ def score_regex(item: Item, text: str) -> Grade:
         pattern = re.compile(str(item.expected), re.MULTILINE)
     except re.error as problem:
         return Grade(None, f"the pattern is none: {problem.msg}")
-    found = pattern.search(text[-_REGEX_CHARS:])
+    found = pattern.search(text[-_TAIL_CHARS:])
     return Grade(float(found is not None), f"found {quote(found.group())}" if found else "not found")
 
 
@@ -81,7 +77,10 @@ def score_json(item: Item, text: str) -> Grade:
     if not item.details.get("schema"):
         same = _canonical(value) == _canonical(item.expected)
         return Grade(float(same), "equal" if same else f"read {quote(_canonical(value))}")
-    problem = schema_problem(value, item.expected)
+    try:
+        problem = schema_problem(value, item.expected)
+    except ValueError as none:
+        return Grade(None, str(none))
     return Grade(float(problem == ""), problem or "valid by the schema")
 
 
@@ -114,15 +113,20 @@ PURE: Mapping[str, Scorer] = {
 
 
 def schema_problem(value: Any, schema: Any) -> str:
-    """Why `value` is not valid by a JSON schema; empty where it is. Needs the package jsonschema."""
+    """Why `value` is not valid by a JSON schema; empty where it is. Nothing is fetched: a `$ref` leads to the schema
+    itself or nowhere. Raises ValueError where the schema is none. Needs the package jsonschema."""
     from jsonschema import Draft202012Validator
     from jsonschema.exceptions import SchemaError, ValidationError
+    from referencing import Registry
+    from referencing.exceptions import Unresolvable
 
     try:
         Draft202012Validator.check_schema(schema)
-        Draft202012Validator(schema).validate(value)
-    except SchemaError:
-        return "the expected schema is none"
+        Draft202012Validator(schema, registry=Registry()).validate(value)
+    except (SchemaError, re.error, RecursionError):
+        raise ValueError("the expected schema is none") from None
+    except Unresolvable:
+        raise ValueError("the expected schema refers to what is not in it") from None
     except ValidationError as problem:
         return f"at {problem.json_path}: {quote(problem.message)}"
     return ""
@@ -161,6 +165,20 @@ def _whole(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _whole(entry) for key, entry in value.items()}
     return value
+
+
+def _marked_number(said: str) -> Fraction | None:
+    """The number of a marked part: what stands after its last "=" where that is one number, else the first."""
+    after = numbers_in(said.rpartition("=")[2]) if "=" in said else []
+    values = after if len(after) == 1 else numbers_in(said)
+    return values[0] if values else None
+
+
+def _options(given: Any) -> int:
+    """How many options an item has, told by their number or by a list of them."""
+    count = len(given) if isinstance(given, list | tuple) else given
+    known = isinstance(count, int) and not isinstance(count, bool) and 1 <= count <= len(ALPHABET)
+    return int(count) if known else len(ALPHABET)
 
 
 def _number(text: str) -> Fraction | None:

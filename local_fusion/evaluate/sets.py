@@ -60,8 +60,9 @@ def find_set(name: str, folder: Path | None) -> Path:
     raise InputError(f"{place} holds no set {name!r}; there are: {', '.join(there) or 'none'}")
 
 
-def read_set(path: Path, baseline: Path | None = None) -> EvalSet:
-    """Read a whole file. `baseline`: answers to beat, in Arena-Hard's or MT-Bench's answer form. Raises InputError."""
+def read_set(path: Path, baseline: Path | None = None, limit: int | None = None) -> EvalSet:
+    """Read a whole file, and of that the first `limit` items. `baseline`: answers to beat, one to every item, in
+    Arena-Hard's or MT-Bench's answer form. Raises InputError."""
     form: Form | None = None
     items: dict[str, Item] = {}
     for line, row in _rows(path):
@@ -81,9 +82,12 @@ def read_set(path: Path, baseline: Path | None = None) -> EvalSet:
         raise InputError(f"{path} has no items; write one JSON object per line")
     digest = digest_file(path)
     if baseline is not None:
-        items = _with_baseline(items, baseline)
         digest = hashlib.sha256((digest + digest_file(baseline)).encode()).hexdigest()
-    return EvalSet(path.name.split(".")[0], form.name, tuple(items.values()), digest)
+    found = EvalSet(path.name.split(".")[0], form.name, tuple(items.values()), digest).first(limit)
+    if baseline is not None:
+        found = replace(found, items=_with_baseline(found.items, baseline))
+    _check_pairs(found.items, path)
+    return found
 
 
 def _rows(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
@@ -131,40 +135,76 @@ def _parquet(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
             yield line, row
 
 
-def _with_baseline(items: Mapping[str, Item], path: Path) -> dict[str, Item]:
-    """The items with the answer to beat: `uid` + `messages`, or `question_id` + `choices` of `turns`."""
-    answers: dict[str, str] = {}
+def _with_baseline(items: Sequence[Item], path: Path) -> tuple[Item, ...]:
+    """The items with the answers to beat, a text per turn: `uid` + `messages`, or `question_id` + `choices` of
+    `turns`."""
+    answers: dict[str, tuple[str, ...]] = {}
     for line, row in _rows(path):
         name = str(row.get("uid") or row.get("question_id") or row.get("id") or "")
-        text = _answer_text(row)
-        if not name or text is None:
+        texts = _answer_texts(row)
+        if not name or not texts:
             raise InputError(f"{path.name} line {line}: not an answer: `uid` and `messages`, or `id` and `answer`")
-        answers[name] = text
-    joined = {}
-    for name, item in items.items():
-        found = answers.get(name) or answers.get(name.split("-", 1)[-1]) or answers.get(name.removeprefix("mt-bench-"))
-        joined[name] = (
-            item if found is None else replace(item, match="pair", details={**item.details, "baseline": found})
+        answers[name] = texts
+    joined, lacking = [], 0
+    for item in items:
+        found = (
+            answers.get(item.id)
+            or answers.get(item.id.split("-", 1)[-1])
+            or answers.get(item.id.removeprefix("mt-bench-"))
         )
-    if not any("baseline" in item.details for item in joined.values()):
+        if found is None:
+            lacking += 1
+        else:
+            joined.append(replace(item, match="pair", details={**item.details, "baseline": found}))
+    if not joined:
         raise InputError(f"{path} answers none of the items; is it the answer file of another set?")
-    return joined
+    if lacking:
+        raise InputError(
+            f"{path} answers only {len(joined)} of {len(items)} items, and the others would be graded in another way; "
+            "give answers to all, or take those items out of the set"
+        )
+    return tuple(joined)
 
 
-def _answer_text(row: Mapping[str, Any]) -> str | None:
-    """The last text of a published answer row, or None."""
+def _check_pairs(items: Sequence[Item], path: Path) -> None:
+    """Every answer to beat has as many turns as its item, and either all pairs have one or none has."""
+    pairs = [item for item in items if item.match == "pair"]
+    known = [item for item in pairs if "baseline" in item.details]
+    if known and len(known) < len(pairs):
+        raise InputError(
+            f"{path}: {len(known)} of {len(pairs)} items to compare in pairs have an answer to beat; give all one, or "
+            "none, and they are held against the first member"
+        )
+    for item in known:
+        turns, answered = 1 + len(item.then), len(item.details["baseline"])
+        if turns != answered:
+            raise InputError(
+                f"{path}: item {item.id} has {turns} turns and the answer to beat {answered}; give a text for each turn"
+            )
+
+
+def _answer_texts(row: Mapping[str, Any]) -> tuple[str, ...]:
+    """The texts of a published answer row, turn by turn; empty where it is none."""
     if isinstance(row.get("answer"), str):
-        return str(row["answer"])
-    if isinstance(row.get("messages"), list) and row["messages"]:
-        said: Any = row["messages"][-1]
-        said = said.get("content") if isinstance(said, Mapping) else None
-        said = said.get("answer") if isinstance(said, Mapping) else said
-        return said if isinstance(said, str) else None
-    choices = row.get("choices")
-    turns: Any = choices[0].get("turns") if isinstance(choices, list) and choices else None
-    last = turns[-1] if isinstance(turns, Sequence) and turns and not isinstance(turns, str) else None
-    last = last.get("content") if isinstance(last, Mapping) else last
-    return last if isinstance(last, str) else None
+        return (str(row["answer"]),)
+    messages, choices = row.get("messages"), row.get("choices")
+    said: Any = ()
+    if isinstance(messages, list) and messages:
+        turns = [turn for turn in messages if isinstance(turn, Mapping)]
+        said = [turn.get("content") for turn in turns if turn.get("role", "assistant") == "assistant"]
+    elif isinstance(choices, list) and choices and isinstance(choices[0], Mapping):
+        said = choices[0].get("turns")
+    if not isinstance(said, list):
+        return ()
+    texts = [_plain_text(one) for one in said]
+    return tuple(text for text in texts if text is not None) if None not in texts else ()
+
+
+def _plain_text(said: Any) -> str | None:
+    """A text, or the one inside `{"answer": …}` or `{"content": …}`; None where there is none."""
+    if isinstance(said, Mapping):
+        said = said.get("answer", said.get("content"))
+    return said if isinstance(said, str) else None
 
 
 def _safe(name: str) -> str:

@@ -4,11 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
-from local_fusion.fusion.session import Session
+from local_fusion.answers import Comparison, Reader
 from local_fusion.types import Answer
 
 EPSILON = 1e-9
+
+
+class Voters(Protocol):
+    """What a count needs of a session; calibration counts votes of past answers by the same code."""
+
+    @property
+    def reader(self) -> Reader: ...
+
+    def weight(self, answer: Answer) -> float: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,15 +48,37 @@ class Tally:
         return self.votes == self.asked
 
 
-def count_votes(session: Session, answers: Sequence[Answer], strict: bool = False) -> Tally | None:
-    """None where the answers cannot be compared. `strict`: only where every answer is short or marked, of one kind."""
-    comparison = session.reader.compare([answer.text for answer in answers], strict)
-    if comparison is None:
+def count_votes(session: Voters, answers: Sequence[Answer], strict: bool = False) -> Tally | None:
+    """None where the answers cannot be compared. `strict`: only where every answer is short or marked."""
+    weights = [vote_of(session, answer) for answer in answers]
+    comparison = session.reader.compare([answer.text for answer in answers], strict, weights)
+    return None if comparison is None else _tally(session, answers, comparison)
+
+
+def settled(session: Voters, answers: Sequence[Answer], out_weight: float, strict: bool = False) -> Tally | None:
+    """The count, where no vote that is still out can change the winner: each is at most its seat's weight, and whatever
+    kind of value all of them will be compared by, the same answer leads by more than is out. None where one can."""
+    weights = [vote_of(session, answer) for answer in answers]
+    possible = session.reader.possible([answer.text for answer in answers], strict, weights, out_weight)
+    tallies = [_tally(session, answers, comparison) for comparison in possible]
+    first = tallies[0] if tallies else None
+    if first is None:
         return None
+    for tally in tallies:
+        if tally is None or tally.lead <= out_weight + EPSILON:
+            return None
+        if not any(answer is first.winners[0] for answer in tally.winners):
+            return None
+    return first
+
+
+def _tally(session: Voters, answers: Sequence[Answer], comparison: Comparison) -> Tally | None:
     groups: dict[str, list[Answer]] = {}
     for answer, key in zip(answers, comparison.keys, strict=True):
         if key is not None:
             groups.setdefault(key, []).append(answer)
+    if not groups:
+        return None
     ranked = sorted(groups.values(), key=lambda group: _rank(session, group), reverse=True)
     weights = [_weight(session, group) for group in ranked]
     first = ranked[0]
@@ -61,21 +93,16 @@ def count_votes(session: Session, answers: Sequence[Answer], strict: bool = Fals
     )
 
 
-def vote_of(session: Session, answer: Answer) -> float:
+def vote_of(session: Voters, answer: Answer) -> float:
     """Seat weight x certainty; an engine that tells no certainty votes with the whole weight."""
     return session.weight(answer) * (1.0 if answer.certainty is None else answer.certainty)
 
 
-def settled(tally: Tally | None, out_weight: float) -> bool:
-    """No vote that is still out can change the winner: each is at most its seat's weight."""
-    return tally is not None and tally.lead > out_weight + EPSILON
-
-
-def _weight(session: Session, group: Sequence[Answer]) -> float:
+def _weight(session: Voters, group: Sequence[Answer]) -> float:
     return sum(vote_of(session, answer) for answer in group)
 
 
-def _rank(session: Session, group: Sequence[Answer]) -> tuple[float, float, int]:
+def _rank(session: Voters, group: Sequence[Answer]) -> tuple[float, float, int]:
     """Weight first; a tie goes to the most certain answer, then to the greater number."""
     weight = round(_weight(session, group) / EPSILON) * EPSILON
     return weight, max(answer.certainty or 0.0 for answer in group), len(group)

@@ -42,10 +42,8 @@ def panel_asks(session: Session, final: bool) -> list[Ask]:
 
 def final_sampling(session: Session, sampling: Sampling) -> Sampling:
     """A member's sampling where its answer may be the final one: never more tokens than the client allows."""
-    client = session.request.sampling
-    if client is None or client.max_tokens >= sampling.max_tokens:
-        return sampling
-    return replace(sampling, max_tokens=client.max_tokens)
+    most = session.request.max_tokens
+    return sampling if most is None or most >= sampling.max_tokens else replace(sampling, max_tokens=most)
 
 
 async def first_round(

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from local_fusion.config.kinds import kind_of
 from local_fusion.engine import Engines
-from local_fusion.errors import CallError
+from local_fusion.errors import CallError, FusionError
 from local_fusion.fusion.events import Listener
 from local_fusion.fusion.modes.auto import auto
 from local_fusion.fusion.modes.best_of import best_of
@@ -16,9 +16,10 @@ from local_fusion.fusion.modes.layered import layered
 from local_fusion.fusion.modes.merge import merge
 from local_fusion.fusion.modes.vote import vote
 from local_fusion.fusion.outcome import Outcome
+from local_fusion.fusion.reading import gather
 from local_fusion.fusion.recipe import OF_NO_KIND, Recipe
 from local_fusion.fusion.session import Session
-from local_fusion.types import Fused, Mode, Receipt, Request
+from local_fusion.types import EngineInfo, Fused, Mode, Receipt, Request
 
 MODES: Mapping[Mode, Callable[[Session], Awaitable[Outcome]]] = {
     "best-of": best_of,
@@ -67,6 +68,9 @@ async def run(
     session = Session(request, recipe, engines, listener)
     try:
         outcome = await mode(session)
+    except FusionError as problem:
+        problem.calls = session.ledger.calls
+        raise
     finally:
         await session.close()
     return await _fused(session, outcome)
@@ -112,12 +116,18 @@ async def _origins(session: Session) -> tuple[dict[str, str], dict[str, str]]:
     """Versions and weight digests of the engines that had a part in the answer."""
     versions: dict[str, str] = {}
     digests = dict(session.recipe.digests)
-    for model in dict.fromkeys(call.model for call in session.ledger.calls):
-        try:
-            info = await session.info(model)
-        except CallError:  # an engine that died since takes no version with it that the others do not have
+    models = list(dict.fromkeys(call.model for call in session.ledger.calls))
+    for model, info in zip(models, await gather([_info(session, model) for model in models]), strict=True):
+        if info is None:
             continue
         versions.update(info.versions)
         if info.digest:
             digests[model] = info.digest
     return versions, digests
+
+
+async def _info(session: Session, model: str) -> EngineInfo | None:
+    try:
+        return await session.info(model)
+    except CallError:  # an engine that died since takes no version with it that the others do not have
+        return None

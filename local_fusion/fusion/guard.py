@@ -1,19 +1,24 @@
-"""The guard: is what was written at least as good as the best panel answer? Read in both orders; the better is kept."""
+"""The guard: is what was written at least as good as the best panel answer? Read in both orders; the better is kept.
+
+Invariant: never less than the best panel answer, as far as anyone can tell; where the two could not be compared in both
+orders, that answer is returned, if it is whole and has the form asked for.
+"""
 
 from __future__ import annotations
 
-import json
-
 from local_fusion.fusion.case import Case
 from local_fusion.fusion.events import Guarded
+from local_fusion.fusion.form import is_of_form
 from local_fusion.fusion.reading import gather, read_labels
 from local_fusion.fusion.session import Session
 from local_fusion.prompts import neutralise
 from local_fusion.types import Answer, Verdict
 
 LABELS = ("1", "2")
-UNGUARDED = "the guard could not compare; the written answer is returned unchecked"
-LATE = "the deadline passed before the guard could compare; the written answer is returned unchecked"
+UNGUARDED = "the guard could not compare"
+LATE = "the deadline passed before the guard could compare"
+SAFE = "the best panel answer is returned"
+UNCHECKED = "the written answer is returned unchecked, for the best panel answer is cut"
 
 
 async def guard(session: Session, case: Case, analysis: str | None, written: str, writer: str, best: Answer) -> bool:
@@ -24,16 +29,13 @@ async def guard(session: Session, case: Case, analysis: str | None, written: str
     if not session.short_enough(best) or not has_form(session, best):
         session.note("the best panel answer has not the form or length asked for: there was nothing to guard against")
         return True
-    if session.expired:
-        session.degrade(LATE)
-        return True
-    margins = await _margins(session, case, analysis, written, writer, best)
-    if not margins:
-        session.degrade(LATE if session.expired else UNGUARDED)
-        return True
+    margins = [] if session.expired else await _margins(session, case, analysis, written, writer, best)
+    if len(margins) < len(LABELS):  # one order alone says as much of the judge's liking for a place as of the texts
+        session.degrade(f"{LATE if session.expired else UNGUARDED}; {UNCHECKED if best.cut else SAFE}")
+        return best.cut
     margin = sum(margins) / len(margins)
     kept = margin >= session.settings.guard_margin
-    consistent = len(margins) == len(LABELS) and len({value >= 0 for value in margins}) == 1
+    consistent = len({value >= 0 for value in margins}) == 1
     session.verdict = Verdict("written" if kept else "answer", margin, best.model, consistent)
     session.emit(Guarded(session.verdict))
     return kept
@@ -66,10 +68,4 @@ def has_form(session: Session, answer: Answer) -> bool:
     schema = session.request.json_schema
     if schema is None:
         return True
-    from jsonschema import exceptions, validate
-
-    try:
-        validate(json.loads(answer.text), schema)
-    except (ValueError, RecursionError, exceptions.ValidationError, exceptions.SchemaError):
-        return False
-    return True
+    return is_of_form(answer.text, schema)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from local_fusion.errors import CallError
+from local_fusion.fusion.clock import Clock
 from local_fusion.fusion.events import MemberDelta, MemberStarted
 from local_fusion.fusion.session import Heard, Session
 from local_fusion.fusion.thinking import split_thinking
@@ -31,8 +32,8 @@ class Ask:
     json_schema: Mapping[str, Any] | None = None
 
 
-async def answer(session: Session, ask: Ask) -> Answer | Failure:
-    """Ask once. Never raises for a failure of the call."""
+async def answer(session: Session, ask: Ask, clock: Clock | None = None) -> Answer | Failure:
+    """Ask once; `clock` runs while the engine has the call. Never raises for a failure of the call."""
     try:
         messages = ask.prompt if isinstance(ask.prompt, tuple) else await ask.prompt()
         session.emit(MemberStarted(ask.model, ask.sample, ask.round))
@@ -45,6 +46,7 @@ async def answer(session: Session, ask: Ask) -> Answer | Failure:
             turn=ask.round,
             json_schema=ask.json_schema,
             delta=_teller(session, ask) if session.member_deltas else None,
+            clock=clock,
         )
     except CallError as problem:
         return Failure(ask.model, problem.reason, problem.message, ask.stage, ask.sample)

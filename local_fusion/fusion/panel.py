@@ -1,7 +1,9 @@
 """Runs many asks at once and stops when the rest is no longer needed.
 
-Invariants: every ask ends as one answer, one failure, or (after an early exit) one aborted call; each is told the
-moment it happens; results stand in the order of the asks, whatever order they came in.
+A straggler takes longer than the answers of the quorum did, by the grace time. What counts is the time with the engine:
+a member that waits for its turn on the GPUs is not slow. Invariants: every ask ends as one answer, one failure, or
+(after an early exit) one aborted call; each is told the moment it happens; results stand in the order of the asks,
+whatever order they came in.
 """
 
 from __future__ import annotations
@@ -9,22 +11,24 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
+from local_fusion.fusion.clock import Clock
 from local_fusion.fusion.events import EarlyExit, MemberDone, MemberFailed
 from local_fusion.fusion.member import Ask, answer
 from local_fusion.fusion.session import Session
 from local_fusion.types import Answer, Failure, FailureReason
 
-End = Literal["all", "early", "straggler", "deadline", "hopeless"]
+End = Literal["all", "early", "deadline", "hopeless"]
 Enough = Callable[[Sequence[Answer], float], bool]
 """Given the answers so far and the summed weight of those still out: nothing that comes can change the result."""
 
 _LATE: dict[End, tuple[FailureReason, str]] = {
-    "straggler": ("straggler", "was still busy when the grace time after the quorum ended; raise straggler_grace_s"),
     "deadline": ("deadline", "was still busy when the request's deadline passed"),
     "hopeless": ("aborted", "was aborted: too many members had failed for the quorum"),
 }
+_SLOW = "was still busy when the grace time after the quorum ended; raise straggler_grace_s"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +55,9 @@ class Panel:
         self._out = len(asks)
         self._out_weight = sum(ask.weight for ask in asks)
         self._answers = 0
-        self._in_grace = False
+        self._clocks = [Clock(partial(self._look_at, index)) for index in range(len(asks))]
+        self._slowest_s = 0.0
+        self._quorum_at: float | None = None
         self._end: asyncio.Future[End] = loop.create_future()
         self._timers: list[asyncio.TimerHandle] = []
         self._tasks: list[asyncio.Task[None]] = []
@@ -91,7 +97,7 @@ class Panel:
 
     async def _ask(self, index: int) -> None:
         try:
-            result = await answer(self._session, self._asks[index])
+            result = await answer(self._session, self._asks[index], self._clocks[index])
             self._settle(index, result)
         except Exception as problem:  # a listener's or a prompt's own bug: it belongs to whoever awaits the result
             if not self._end.done():
@@ -105,6 +111,8 @@ class Panel:
         self._out_weight -= self._asks[index].weight
         if isinstance(result, Answer):
             self._answers += 1
+            if self._quorum_at is None:
+                self._slowest_s = max(self._slowest_s, self._clocks[index].seconds, result.timing.total_s)
             self._session.emit(MemberDone(result))
         else:
             self._session.emit(MemberFailed(result))
@@ -120,10 +128,38 @@ class Panel:
         elif self._answers >= self._quorum:
             if self._enough is not None and self._enough(self._so_far(), self._out_weight):
                 self._finish("early")
-            grace = self._session.settings.straggler_grace_s
-            if grace is not None and not self._in_grace:
-                self._in_grace = True
-                self._timers.append(self._loop.call_later(grace, self._finish, "straggler"))
+            self._begin_grace()
+
+    def _begin_grace(self) -> None:
+        """The quorum of the whole request is in, with at least one answer of this panel to measure the others by."""
+        if self._quorum_at is not None or self._session.settings.straggler_grace_s is None or not self._answers:
+            return
+        if len(self._session.answers) + self._answers < self._session.settings.quorum:
+            return
+        self._quorum_at = self._loop.time()
+        for index in range(len(self._asks)):
+            self._look_at(index)
+
+    def _look_at(self, index: int) -> None:
+        """Abort this member where its grace is over; look again when it will be."""
+        due = self._due(index)
+        if due is None or self.settled[index].done() or self._end.done():
+            return
+        if self._loop.time() < due:
+            self._timers.append(self._loop.call_at(due, self._look_at, index))
+            return
+        ask = self._asks[index]
+        self._session.leave([self._tasks[index]])
+        self._settle(index, Failure(ask.model, "straggler", f"{ask.model} {_SLOW}", ask.stage, ask.sample))
+
+    def _due(self, index: int) -> float | None:
+        """When the grace of this member ends; None while it need not hurry."""
+        grace, clock = self._session.settings.straggler_grace_s, self._clocks[index]
+        if grace is None or self._quorum_at is None:
+            return None
+        if clock.since is None:
+            return self._quorum_at + grace if clock.held_up else None
+        return max(self._quorum_at, clock.since + self._slowest_s) + grace
 
     def _so_far(self) -> list[Answer]:
         done = (future.result() for future in self.settled if future.done())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -10,6 +10,7 @@ from typing import Any
 
 from local_fusion.config.kinds import KindTable, changed_by, load_kinds, otherwise_by
 from local_fusion.config.schema import FusionSettings, ModelSettings
+from local_fusion.errors import ConfigError
 from local_fusion.prompts import Brief, Candidate, PromptSet, load_prompts
 from local_fusion.types import Message, Sampling
 
@@ -83,9 +84,13 @@ def make_recipe(
     models: Mapping[str, ModelSettings],
     base: Path | None = None,
     prompts: PromptSet | None = None,
+    asked: Collection[str] = (),
+    table: KindTable | None = None,
 ) -> Recipe:
-    """Resolve a fusion against its models; `base`: folder that template paths are relative to; `prompts`: its template
-    set where that is loaded already. Raises ConfigError."""
+    """Resolve a fusion against its models; `base`: folder that paths are relative to; `prompts`: its template set where
+    that is loaded already; `asked`: names of settings that somebody asks for beyond the file. Where the table of kinds
+    decides one of these too, it is not consulted: what was asked for holds. `table`: that of its kinds where it
+    is loaded already. Raises ConfigError."""
 
     def sampling(model: str) -> Sampling:
         return models[model].sampling.over(Sampling())
@@ -96,6 +101,7 @@ def make_recipe(
         resolved = _capped(resolved, settings.max_panel_tokens)
         seats.append(Seat(member.model, member.samples, resolved, member.weight))
     judge = settings.judge_name
+    prompts = prompts or load_prompts(settings.templates, base)
     return Recipe(
         name=name,
         settings=settings,
@@ -107,25 +113,42 @@ def make_recipe(
             writer: _capped(settings.writer_sampling.over(sampling(writer)), settings.max_writer_tokens)
             for writer in settings.writer_names
         },
-        prompts=prompts or load_prompts(settings.templates, base),
+        prompts=prompts,
         digests={model: digest for model in settings.models if (digest := models[model].digest)},
-        **_kinds(name, settings, models, base),
+        **_kinds(name, settings, models, base, asked, prompts, table),
     )
 
 
 def _kinds(
-    name: str, settings: FusionSettings, models: Mapping[str, ModelSettings], base: Path | None
+    name: str,
+    settings: FusionSettings,
+    models: Mapping[str, ModelSettings],
+    base: Path | None,
+    asked: Collection[str],
+    prompts: PromptSet,
+    table: KindTable | None,
 ) -> dict[str, Any]:
     """The table of kinds and a recipe for each: the fusion with the kind's settings put over it."""
+
+    def recipe(its: FusionSettings) -> Recipe:
+        return make_recipe(name, its, models, base, prompts if its.templates == settings.templates else None)
+
     if settings.kinds is None or settings.mode != "auto":
         return {}
-    table = load_kinds((base or Path()) / settings.kinds)
-    recipes = {
-        kind.name: make_recipe(name, changed_by(kind, settings, f"fusion {name}"), models, base) for kind in table.kinds
-    }
-    otherwise = otherwise_by(table, settings, f"fusion {name}")
+    table = table or load_kinds((base or Path()) / settings.kinds)
+    decided = {key for changes in (*(kind.recipe for kind in table.kinds), table.otherwise or {}) for key in changes}
+    if (decided - {"mode"}) & set(asked):  # another mode than auto was asked for: dealt with above
+        return {}
+    try:
+        changed = {kind.name: changed_by(kind, settings, f"fusion {name}") for kind in table.kinds}
+        otherwise = otherwise_by(table, settings, f"fusion {name}")
+    except ConfigError:
+        if asked:  # the table is of the fusion as it stands in the file, and does not fit what it was made into
+            return {}
+        raise
+    recipes = {kind: recipe(its) for kind, its in changed.items()}
     if otherwise is not None:
-        recipes[OF_NO_KIND] = make_recipe(name, otherwise, models, base)
+        recipes[OF_NO_KIND] = recipe(otherwise)
     return {"kinds": table, "by_kind": recipes}
 
 

@@ -1,12 +1,14 @@
 """One request being fused: every engine call goes through here, so that it is bounded, typed and entered once.
 
-Invariants: a call lives no longer than the member timeout or the deadline, whichever is nearer; whatever an engine
-raises becomes a `CallError` with a typed reason; when the request ends or is cancelled, no call of it is left running.
+Invariants: a call lives no longer than the member timeout with its engine, and never beyond the deadline; whatever an
+engine raises becomes a `CallError` with a typed reason; when the request ends or is cancelled, no call of it is left
+running.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from functools import cached_property
@@ -17,6 +19,7 @@ from local_fusion.answers import Reader
 from local_fusion.engine import Engine, Engines
 from local_fusion.errors import CallError, CallTimeout
 from local_fusion.fusion.calls import call_id, digest_of, priority_of, seed_of
+from local_fusion.fusion.clock import Clock, Overdue
 from local_fusion.fusion.events import Event, Listener, deaf
 from local_fusion.fusion.ledger import Ledger
 from local_fusion.fusion.recipe import Recipe
@@ -114,9 +117,9 @@ class Session:
         return self.request.json_schema is None and not self.has_tools
 
     def short_enough(self, answer: Answer) -> bool:
-        """A member's answer is no longer than the client allows the final one to be."""
-        client = self.request.sampling
-        return client is None or answer.tokens.completion <= client.max_tokens
+        """A member's answer is no longer than the client allows the final one to be; its thinking does not count."""
+        most = self.request.max_tokens
+        return most is None or said_tokens(answer) <= most
 
     def may_return(self, answer: Answer) -> bool:
         """A member's answer keeps everything the client asked of the final one."""
@@ -159,7 +162,8 @@ class Session:
         return known
 
     async def count_tokens(self, model: str, conversations: Sequence[Sequence[Message]]) -> list[int]:
-        return await self._bounded(self.engine(model).count_tokens(conversations), model, self._timeout())
+        work = self.engine(model).count_tokens(conversations)
+        return await self._bounded(work, model, self.settings.member_timeout_s)
 
     async def generate(
         self,
@@ -173,8 +177,9 @@ class Session:
         tools: tuple[Mapping[str, Any], ...] = (),
         tool_choice: str | Mapping[str, Any] | None = None,
         delta: Heard | None = None,
+        clock: Clock | None = None,
     ) -> tuple[Completion, int]:
-        """Run one generation to its end; returns it with its seed. `delta`: hears each piece.
+        """Run one generation to its end; returns it with its seed. `delta`: hears each piece; `clock`: runs with it.
 
         Raises CallError."""
         request = self.request
@@ -196,7 +201,7 @@ class Session:
         )
         engine = self.engine(model)
         work = engine.generate(call) if delta is None else _streamed(engine, call, delta)
-        completion = await self._bounded(work, model, call.timeout_s)
+        completion = await self._bounded(work, model, self.settings.member_timeout_s, clock)
         self.ledger.enter(stage, sample, completion, seed, self.seconds)
         return completion, seed
 
@@ -215,7 +220,7 @@ class Session:
             stage=stage,
             chat_template_kwargs=kwargs,
         )
-        read = await self._bounded(self.engine(model).label_read(call), model, call.timeout_s)
+        read = await self._bounded(self.engine(model).label_read(call), model, self.settings.member_timeout_s)
         if len(read.logprobs) != len(labels):
             raise CallError(f"{model} read {len(read.logprobs)} labels of {len(labels)}")
         self.ledger.enter(stage, sample, read, ended_s=self.seconds)
@@ -224,7 +229,7 @@ class Session:
     def leave(self, tasks: Sequence[asyncio.Task[Any]]) -> None:
         """Abort these tasks; their end is awaited when the session closes."""
         for task in tasks:
-            if not task.done():
+            if not task.done() and task not in self._left:
                 task.cancel()
                 self._left.append(task)
 
@@ -240,12 +245,13 @@ class Session:
             limits.append(max(0.0, self.deadline - self._loop.time()))
         return min((limit for limit in limits if limit is not None), default=None)
 
-    async def _bounded(self, work: Awaitable[T], model: str, limit_s: float | None) -> T:
+    async def _bounded(self, work: Awaitable[T], model: str, limit_s: float | None, clock: Clock | None = None) -> T:
         try:
-            async with asyncio.timeout(limit_s):
-                return await work
-        except TimeoutError:
+            return await (clock or Clock()).limit(work, limit_s, self.deadline)
+        except Overdue:
             raise self._late(model, limit_s) from None
+        except TimeoutError:
+            raise CallTimeout(f"{model}: the engine's own time for the call was up") from None
         except CallTimeout as problem:
             raise (self._late(model, limit_s) if self.expired else problem) from None
         except CallError:
@@ -256,7 +262,16 @@ class Session:
     def _late(self, model: str, limit_s: float | None) -> CallTimeout:
         if self.expired:
             return CallTimeout(f"{model} was still busy when the request's deadline passed", "deadline")
-        return CallTimeout(f"{model} did not end within {limit_s:g} s; raise member_timeout_s or shorten max_tokens")
+        remedy = "raise member_timeout_s or shorten max_tokens"
+        return CallTimeout(f"{model} did not end within {limit_s or 0:g} s; {remedy}")
+
+
+def said_tokens(answer: Answer) -> int:
+    """Tokens of the answer's text: all it took, less the share that its thinking has of the characters."""
+    total = answer.tokens.completion
+    if not answer.reasoning or not total:
+        return total
+    return math.ceil(total * len(answer.text) / (len(answer.text) + len(answer.reasoning)))
 
 
 async def _streamed(engine: Engine, call: Call, delta: Heard) -> Completion:

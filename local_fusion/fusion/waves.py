@@ -30,14 +30,16 @@ async def in_waves(session: Session, asks: Sequence[Ask], confidence: float) -> 
         weight_to_come = sum(ask.weight for ask in later)
 
         def enough(came: Sequence[Answer], out_weight: float, to_come: float = weight_to_come) -> bool:
-            return settled(count_votes(session, [*session.answers, *came]), out_weight + to_come)
+            return settled(session, [*session.answers, *came], out_weight + to_come) is not None
 
         answers = await first_round(session, wave, enough if session.settings.early_exit else None, not later)
-        if later and len(answers) >= session.settings.quorum:
-            tally = count_votes(session, answers)
-            if settled(tally, weight_to_come) or sure(tally) >= confidence:
-                _stop(session, len(later))
-                break
+        if (
+            later
+            and len(answers) >= session.settings.quorum
+            and (settled(session, answers, weight_to_come) or sure(count_votes(session, answers)) >= confidence)
+        ):
+            _stop(session, len(later))
+            break
     return answers
 
 

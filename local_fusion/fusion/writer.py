@@ -49,14 +49,15 @@ async def write(session: Session, case: Case, analysis: str | None) -> Written |
 
 
 def writing_sampling(session: Session, model: str) -> Sampling:
-    """The client's sampling where there is one, within the fusion's limit; the writer's template settings stay."""
+    """The client's sampling where there is one, within its limit and the fusion's; the writer's template settings
+    stay."""
     own, client = session.recipe.writer_sampling[model], session.request.sampling
+    limits = [limit for limit in (session.settings.max_writer_tokens, session.request.max_tokens) if limit is not None]
     if client is None:
-        return own
-    limit = session.settings.max_writer_tokens
+        return replace(own, max_tokens=min(own.max_tokens, *limits)) if limits else own
     return replace(
         client,
-        max_tokens=client.max_tokens if limit is None else min(client.max_tokens, limit),
+        max_tokens=min(client.max_tokens, *limits) if limits else client.max_tokens,
         thinking_token_budget=(
             own.thinking_token_budget if client.thinking_token_budget is None else client.thinking_token_budget
         ),
@@ -93,8 +94,8 @@ async def _write(session: Session, model: str, messages: tuple[Message, ...]) ->
 
 
 def _cut_by_client(session: Session, completion: Completion) -> bool:
-    client = session.request.sampling
-    return client is not None and completion.tokens.completion >= client.max_tokens
+    most = session.request.max_tokens
+    return most is not None and completion.tokens.completion >= most
 
 
 def _teller(session: Session, model: str) -> Heard:

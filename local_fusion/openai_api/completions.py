@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, field_validator
 from pydantic_core import PydanticCustomError
 
 from local_fusion.config.schema import SamplingSettings
@@ -18,23 +18,22 @@ from local_fusion.errors import RequestError
 from local_fusion.openai_api.chat_reply import finish
 from local_fusion.openai_api.refusal import refusal_of
 from local_fusion.openai_api.request import MAX_CHOICES, MAX_STOPS, MAX_TOP_LOGPROBS, WireStreamOptions
-from local_fusion.openai_api.tokens import TokenId
+from local_fusion.openai_api.tokens import MAX_TOKENS, TokenId
+from local_fusion.openai_api.wire import Listed, Wire
 from local_fusion.types import FinishReason, TokenLogprob
 
 MAX_PROMPTS = 1024
 DEFAULT_MAX_TOKENS = 16
 Prompt = str | tuple[int, ...]
-_Ids = Annotated[list[TokenId], Field(min_length=1)]
+_Ids = Annotated[Listed[TokenId], Field(min_length=1)]
 _REFUSED = {"suffix": "the models here write on, they do not fill in", "logit_bias": "token ids differ by model"}
 
 
-class WireCompletion(BaseModel):
+class WireCompletion(Wire):
     """A completion request."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
     model: str
-    prompt: str | Annotated[list[str], Field(min_length=1)] | _Ids | Annotated[list[_Ids], Field(min_length=1)]
+    prompt: str | Annotated[Listed[str], Field(min_length=1)] | _Ids | Annotated[Listed[_Ids], Field(min_length=1)]
     max_tokens: Annotated[int, Field(ge=0)] | None = None
     temperature: float | None = None
     top_p: float | None = None
@@ -43,7 +42,7 @@ class WireCompletion(BaseModel):
     presence_penalty: float | None = None
     frequency_penalty: float | None = None
     repetition_penalty: float | None = None
-    stop: list[str] | None = None
+    stop: Listed[str] | None = None
     ignore_eos: bool | None = None
     seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = None
     n: Annotated[int, Field(ge=1, le=MAX_CHOICES)] | None = None
@@ -89,6 +88,7 @@ def parse_completion(body: Mapping[str, Any]) -> CompletionRequest:
     for name, why in _REFUSED.items():
         if body.get(name) not in (None, {}):
             raise RequestError(f"{name} is not supported: {why}; leave it out", "unsupported_field", name)
+    _check_size(body.get("prompt"))
     try:
         wire = WireCompletion.model_validate({key: value for key, value in body.items() if key not in _REFUSED})
         given = {name: value for name in _SAMPLING_FIELDS if (value := getattr(wire, name)) is not None}
@@ -115,6 +115,17 @@ def parse_completion(body: Mapping[str, Any]) -> CompletionRequest:
         stream_usage=bool(wire.stream_options and wire.stream_options.include_usage),
         cache_salt=wire.cache_salt,
     )
+
+
+def _check_size(prompt: Any) -> None:
+    """Bounds a prompt before its entries are looked at: texts by their number, ids all together."""
+    if not isinstance(prompt, list):
+        return
+    several = sum(len(one) for one in prompt if isinstance(one, list))
+    if len(prompt) + several > MAX_TOKENS or (len(prompt) > MAX_PROMPTS and not isinstance(prompt[0], int)):
+        raise RequestError(
+            f"prompt may hold {MAX_PROMPTS} prompts and {MAX_TOKENS} token ids at most", "too_many", "prompt"
+        )
 
 
 def _prompts(given: Any) -> tuple[Prompt, ...]:

@@ -11,10 +11,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, field_validator
 
 from local_fusion.errors import RequestError
 from local_fusion.openai_api.refusal import refusal_of
+from local_fusion.openai_api.wire import Listed, Wire
 from local_fusion.types import Mode
 
 PLUGIN_ID = "fusion"
@@ -24,33 +25,29 @@ Include = Literal["panel", "analysis", "usage", "receipt"]
 Streaming = Literal["checked", "live"]
 _Seconds = Annotated[float, Field(gt=0, le=86_400 * 7)]
 _Name = Annotated[str, Field(min_length=1, max_length=128)]
-_Names = Annotated[list[_Name], Field(min_length=1, max_length=8)]
+_Names = Annotated[Listed[_Name], Field(min_length=1, max_length=8)]
 _Count = Annotated[int, Field(ge=1)]
 
 
-class _Wire(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-
-class CacheControl(_Wire):
+class CacheControl(Wire):
     """Accepted: every prefix is cached without being asked."""
 
     type: Literal["ephemeral"]
     ttl: Literal["5m", "1h"] | None = None
 
 
-class Reasoning(_Wire):
+class Reasoning(Wire):
     """How much an inner call may think."""
 
     effort: Effort | None = None
     max_tokens: Annotated[int, Field(ge=0)] | None = None
 
 
-class _Common(_Wire):
+class _Common(Wire):
     analysis_models: _Names | None = None
     model: _Name | None = None
     max_tool_calls: Annotated[int, Field(ge=1, le=16)] | None = None
-    tools: list[dict[str, Any]] | None = None
+    tools: Listed[dict[str, Any]] | None = None
 
 
 class Plugin(_Common):
@@ -70,7 +67,7 @@ class ToolConfig(_Common):
     cache_control: CacheControl | None = None
 
 
-class ServerTool(_Wire):
+class ServerTool(Wire):
     """An entry of `tools`."""
 
     type: Literal["openrouter:fusion"]
@@ -78,7 +75,7 @@ class ServerTool(_Wire):
     cache_control: CacheControl | None = None
 
 
-class OwnFields(_Wire):
+class OwnFields(Wire):
     """The key `fusion`: settings of a fusion for this request, and what of the receipt to give back."""
 
     mode: Mode | None = None
@@ -99,7 +96,7 @@ class OwnFields(_Wire):
     rounds: Annotated[int, Field(ge=1, le=5)] | None = None
     layers: Annotated[int, Field(ge=2, le=6)] | None = None
     stream: Streaming | None = None
-    include: list[Include] = Field(default_factory=list)
+    include: Listed[Include] = Field(default_factory=list, max_length=16)
 
     @field_validator("writer")
     @classmethod

@@ -11,11 +11,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field, field_validator
 from pydantic_core import PydanticCustomError
 
 from local_fusion.errors import RequestError
 from local_fusion.openai_api.fusion_fields import CacheControl
+from local_fusion.openai_api.wire import Listed, Wire
 from local_fusion.types import Message, Role, ToolCall
 
 MAX_MESSAGES = 4096
@@ -23,11 +24,7 @@ _TEXTS = {"text": "text", "input_text": "text", "output_text": "text", "refusal"
 _MEDIA = ("image_url", "input_image", "input_audio", "audio", "video_url", "input_video")
 
 
-class _Wire(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-
-class WireFunction(_Wire):
+class WireFunction(Wire):
     """What a past call of a tool called."""
 
     name: str = Field(min_length=1, max_length=256)
@@ -35,7 +32,7 @@ class WireFunction(_Wire):
     parsed_arguments: Any = None
 
 
-class WireToolCall(_Wire):
+class WireToolCall(Wire):
     """A past call of a tool."""
 
     id: str
@@ -44,14 +41,14 @@ class WireToolCall(_Wire):
     index: int | None = None
 
 
-class WireMessage(_Wire):
+class WireMessage(Wire):
     """One turn."""
 
     role: Role
     type: Literal["text", "message"] | None = None
     content: str | None = None
     name: str | None = None
-    tool_calls: list[WireToolCall] | None = None
+    tool_calls: Listed[WireToolCall] | None = None
     tool_call_id: str | None = None
     refusal: str | None = None
     reasoning: str | None = None

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, field_validator
 from pydantic_core import PydanticCustomError
 
 from local_fusion.config.schema import SamplingSettings
@@ -21,6 +21,7 @@ from local_fusion.openai_api.fusion_fields import CacheControl, Effort, FusionFi
 from local_fusion.openai_api.messages import MAX_MESSAGES, WireMessage, messages_of
 from local_fusion.openai_api.refusal import refusal_of
 from local_fusion.openai_api.tools import check_choice, client_tools, schema_of
+from local_fusion.openai_api.wire import Listed, Wire
 from local_fusion.types import Message, Request, Sampling
 
 FUSION_ALIAS = "openrouter/fusion"
@@ -29,6 +30,7 @@ FLASH_PRESET = "general-fast"
 MAX_STOPS = 16
 MAX_CHOICES = 32
 MAX_TOP_LOGPROBS = 20
+MAX_MODALITIES = 16
 _TEMPLATE_OWN = {
     "chat_template", "conversation", "messages", "tools", "tokenize", "return_tensors", "return_dict", "padding",
     "truncation", "max_length", "add_generation_prompt", "continue_final_message", "tokenizer_kwargs",
@@ -42,24 +44,20 @@ _REFUSED = {
 }
 
 
-class _Wire(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-
-class WireStreamOptions(_Wire):
+class WireStreamOptions(Wire):
     """`include_usage`: a last chunk with the usage."""
 
     include_usage: bool | None = None
     include_obfuscation: Literal[False] | None = None
 
 
-class WireUsage(_Wire):
+class WireUsage(Wire):
     """OpenRouter's switch of what the usage holds; here: the breakdown by stage and member."""
 
     include: bool = False
 
 
-class WireReasoning(_Wire):
+class WireReasoning(Wire):
     """OpenRouter's unified reasoning: `effort` or `max_tokens` of thinking; `exclude`: do not send it."""
 
     effort: Effort | None = None
@@ -68,10 +66,10 @@ class WireReasoning(_Wire):
     exclude: bool | None = None
 
 
-class WireBody(_Wire):
+class WireBody(Wire):
     """A chat completion request."""
 
-    messages: list[WireMessage] = Field(min_length=1, max_length=MAX_MESSAGES)
+    messages: Listed[WireMessage] = Field(min_length=1, max_length=MAX_MESSAGES)
     model: str | None = None
     max_tokens: int | None = None
     max_completion_tokens: int | None = None
@@ -82,7 +80,7 @@ class WireBody(_Wire):
     presence_penalty: float | None = None
     frequency_penalty: float | None = None
     repetition_penalty: float | None = None
-    stop: list[str] | None = None
+    stop: Listed[str] | None = None
     thinking_token_budget: int | None = None
     ignore_eos: bool | None = None
     chat_template_kwargs: dict[str, Any] | None = None
@@ -91,10 +89,10 @@ class WireBody(_Wire):
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=MAX_TOP_LOGPROBS)] | None = None
     response_format: dict[str, Any] | None = None
-    tools: list[dict[str, Any]] | None = None
+    tools: Listed[dict[str, Any]] | None = None
     tool_choice: str | dict[str, Any] | None = None
     parallel_tool_calls: bool | None = None
-    plugins: list[dict[str, Any]] | None = None
+    plugins: Listed[dict[str, Any]] | None = None
     fusion: dict[str, Any] | None = None
     reasoning_effort: Effort | None = None
     reasoning: WireReasoning | None = None
@@ -110,7 +108,7 @@ class WireBody(_Wire):
     cache_control: CacheControl | None = None
     cache_salt: Annotated[str, Field(min_length=1, max_length=512)] | None = None
     service_tier: Literal["auto", "default"] | None = None
-    modalities: list[Literal["text"]] | None = None
+    modalities: Annotated[Listed[Literal["text"]], Field(max_length=MAX_MODALITIES)] | None = None
     verbosity: Literal["medium"] | None = None
     store: Literal[False] | None = None
 
@@ -190,6 +188,7 @@ class ChatRequest:
             tool_choice=self.tool_choice,
             cache_salt=self.cache_salt,
             metadata={**self.metadata, **self.labels},
+            max_tokens=None if self.sampling is None else self.sampling.max_tokens,
         )
 
     def check_fusable(self) -> None:

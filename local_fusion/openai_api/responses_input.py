@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from local_fusion.errors import RequestError
 from local_fusion.openai_api.refusal import refusal_of
+from local_fusion.openai_api.wire import Listed, Wire
 from local_fusion.prompts import neutralise
 
 MAX_ITEMS = 4096
@@ -33,11 +34,7 @@ _PREFIX = {
 _MEDIA = ("input_image", "input_audio", "input_video")
 
 
-class _Wire(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-
-class _Part(_Wire):
+class _Part(Wire):
     type: Literal["input_text", "output_text", "text", "refusal", "input_file"]
     text: str | None = None
     refusal: str | None = None
@@ -52,16 +49,16 @@ class _Part(_Wire):
     prompt_cache_breakpoint: dict[str, Any] | None = None
 
 
-class _Message(_Wire):
+class _Message(Wire):
     type: Literal["message"]
     role: Literal["user", "assistant", "system", "developer"]
-    content: str | list[_Part]
+    content: str | Listed[_Part]
     id: _Id | None = None
     status: _Status | None = None
     phase: Literal["commentary", "final_answer"] | None = None
 
 
-class _Call(_Wire):
+class _Call(Wire):
     type: Literal["function_call"]
     call_id: _Id
     name: _Id
@@ -70,21 +67,21 @@ class _Call(_Wire):
     status: _Status | None = None
 
 
-class _Output(_Wire):
+class _Output(Wire):
     type: Literal["function_call_output"]
     call_id: _Id
-    output: str | list[_Part]
+    output: str | Listed[_Part]
     id: _Id | None = None
     status: _Status | None = None
 
 
-class _Reasoning(BaseModel):
+class _Reasoning(Wire):
     model_config = ConfigDict(extra="allow", strict=True)
     type: Literal["reasoning"]
     id: _Id | None = None
 
 
-class _Fusion(BaseModel):
+class _Fusion(Wire):
     model_config = ConfigDict(extra="allow", strict=True)
     type: Literal["openrouter:fusion"]
     id: _Id | None = None

@@ -13,12 +13,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ConfigDict, Field, ValidationError
 
 from local_fusion.errors import RequestError
 from local_fusion.openai_api.fusion_fields import TOOL_TYPE, Effort
 from local_fusion.openai_api.refusal import refusal_of
 from local_fusion.openai_api.responses_input import Turns, parse_input
+from local_fusion.openai_api.wire import Listed, Wire
 
 MAX_METADATA = 16
 LOGPROBS = "message.output_text.logprobs"
@@ -48,11 +49,7 @@ _CHAT_NAMES = {
 }
 
 
-class _Wire(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-
-class _Format(_Wire):
+class _Format(Wire):
     type: Literal["text", "json_object", "json_schema"]
     name: str | None = None
     description: str | None = None
@@ -60,23 +57,23 @@ class _Format(_Wire):
     strict: bool | None = None
 
 
-class _Text(_Wire):
+class _Text(Wire):
     format: _Format | None = None
     verbosity: Literal["medium"] | None = None
 
 
-class _Reasoning(_Wire):
+class _Reasoning(Wire):
     effort: Effort | None = None
     max_tokens: Annotated[int, Field(ge=0)] | None = None
     summary: Literal["none"] | None = None
     generate_summary: None = None
 
 
-class _StreamOptions(_Wire):
+class _StreamOptions(Wire):
     include_obfuscation: Literal[False] | None = None
 
 
-class ResponsesBody(BaseModel):
+class ResponsesBody(Wire):
     """What only Responses have, or name in their own way; the rest is checked as a chat body."""
 
     model_config = ConfigDict(extra="allow", frozen=True, strict=True)
@@ -85,12 +82,12 @@ class ResponsesBody(BaseModel):
     instructions: str | None = None
     text: _Text | None = None
     reasoning: _Reasoning | None = None
-    tools: list[dict[str, Any]] | None = None
+    tools: Listed[dict[str, Any]] | None = None
     tool_choice: str | dict[str, Any] | None = None
     max_output_tokens: Annotated[int, Field(ge=1)] | None = None
     max_tool_calls: Annotated[int, Field(ge=1)] | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
-    include: list[Literal["message.output_text.logprobs"]] | None = None
+    include: Annotated[Listed[Literal["message.output_text.logprobs"]], Field(max_length=16)] | None = None
     store: bool | None = None
     background: bool | None = None
     stream: bool | None = None
@@ -183,6 +180,9 @@ def _refuse_by_name(given: Mapping[str, Any]) -> None:
                     "unsupported_field",
                     f"include.{place}",
                 )
+    metadata = given.get("metadata")
+    if isinstance(metadata, Mapping) and len(metadata) > MAX_METADATA:
+        raise RequestError(f"metadata may have {MAX_METADATA} entries at most", "too_many", "metadata")
     reasoning = given.get("reasoning")
     if isinstance(reasoning, Mapping) and reasoning.get("summary") not in (None, "none"):
         raise RequestError(
@@ -264,13 +264,13 @@ def _tool(tool: Mapping[str, Any], where: str) -> dict[str, Any]:
 
 def _allowed(tools: Sequence[dict[str, Any]], choice: Mapping[str, Any]) -> tuple[list[dict[str, Any]], Any]:
     allowed, mode = choice.get("tools"), choice.get("mode")
-    if not isinstance(allowed, list) or mode not in ("auto", "required") or len(choice) != 3:
+    if not isinstance(allowed, list) or len(allowed) > 128 or mode not in ("auto", "required") or len(choice) != 3:
         raise RequestError(
             "tool_choice of type allowed_tools needs mode (auto, required) and tools", "invalid_field", "tool_choice"
         )
-    names = {one.get("name", one.get("type")) if isinstance(one, Mapping) else None for one in allowed}
+    names = [one.get("name", one.get("type")) if isinstance(one, Mapping) else None for one in allowed]
     kept = [tool for tool in tools if _name(tool) in names]
-    if len(kept) < len(names):
+    if any(name not in map(_name, kept) for name in names):
         raise RequestError(
             "tool_choice.tools names a tool that is not among tools", "invalid_field", "tool_choice.tools"
         )

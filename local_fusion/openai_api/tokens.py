@@ -6,36 +6,33 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from local_fusion.errors import RequestError
 from local_fusion.openai_api.messages import MAX_MESSAGES, WireMessage, messages_of
 from local_fusion.openai_api.refusal import refusal_of
+from local_fusion.openai_api.wire import Listed, Wire
 from local_fusion.types import Message
 
 MAX_TOKENS = 1_000_000
 TokenId = Annotated[int, Field(ge=0, lt=2**31)]
 
 
-class _Wire(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-
-class WireTokenize(_Wire):
+class WireTokenize(Wire):
     """A text, or a conversation as the model's chat template renders it."""
 
     model: str | None = None
     prompt: str | None = None
-    messages: list[WireMessage] | None = Field(default=None, min_length=1, max_length=MAX_MESSAGES)
+    messages: Listed[WireMessage] | None = Field(default=None, min_length=1, max_length=MAX_MESSAGES)
     add_special_tokens: bool | None = None
     return_token_strs: bool = False
 
 
-class WireDetokenize(_Wire):
+class WireDetokenize(Wire):
     """Token ids."""
 
     model: str | None = None
-    tokens: list[TokenId] = Field(max_length=MAX_TOKENS)
+    tokens: Listed[TokenId] = Field(max_length=MAX_TOKENS)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from local_fusion.errors import RequestError
 from local_fusion.openai_api.fusion_fields import TOOL_TYPE, CacheControl
+from local_fusion.openai_api.json_schema import check_schema
 from local_fusion.openai_api.refusal import refusal_of
 
 FUSION_FUNCTION = "openrouter_fusion"
@@ -46,6 +47,8 @@ def _check_function(function: Mapping[str, Any], where: str) -> None:
     for name, kind in kinds.items():
         if function.get(name) is not None and not isinstance(function[name], kind):
             raise RequestError(f"{where}.{name} has the wrong type", "invalid_field", f"{where}.{name}")
+    if function.get("parameters"):
+        check_schema(function["parameters"], f"{where}.parameters")
 
 
 def check_free(name: str, where: str) -> None:
@@ -72,7 +75,7 @@ def check_choice(choice: Any, tools: tuple[Mapping[str, Any], ...], fusion: bool
     if fusion and names_fusion(choice):
         return
     wanted = choice.get("function") if isinstance(choice, Mapping) and choice.get("type") == "function" else None
-    if not isinstance(wanted, Mapping) or wanted.get("name") not in {tool["function"]["name"] for tool in tools}:
+    if not isinstance(wanted, Mapping) or wanted.get("name") not in [tool["function"]["name"] for tool in tools]:
         raise RequestError(
             "tool_choice must be none, auto, required, or name one of tools", "invalid_field", "tool_choice"
         )
@@ -99,4 +102,5 @@ def schema_of(response_format: Mapping[str, Any] | None) -> Mapping[str, Any] | 
             "invalid_field",
             "response_format.json_schema",
         )
+    check_schema(schema, "response_format.json_schema")
     return schema

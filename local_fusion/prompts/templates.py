@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import yaml
 from jinja2 import StrictUndefined, Template
 from jinja2.sandbox import SandboxedEnvironment
 
 from local_fusion.errors import ConfigError
 from local_fusion.prompts.brief import Brief
+from local_fusion.prompts.checking import KEYS, check_set, read_set
 from local_fusion.types import Message
 
 SHIPPED = ("default", "short")
-KEYS = ("system", "opening", "pick", "pair", "analyse", "repair", "write", "guard", "revise", "layer")
+_CRITERIA_KEPT = 16
 _ENVIRONMENT = SandboxedEnvironment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
 
 
@@ -48,20 +48,24 @@ class PromptSet:
         return {}
 
     def _phrase(self, key: str, **values: str | bool) -> str:
-        """As `_render`, remembered: for texts that hold nothing of a request."""
+        """As `_render`, remembered: for texts that hold nothing of a request, letters excepted."""
         place = (key, *values.values())
         if place not in self._phrases:
             self._phrases[place] = self._render(key, **values)
         return self._phrases[place]
 
+    @cached_property
+    def _system(self) -> Callable[[str], str]:
+        """The system text by criteria. A request may bring its own, so that only the last few are remembered."""
+        return lru_cache(_CRITERIA_KEPT)(lambda criteria: self._render("system", criteria=criteria))
+
     def _opening(self, brief: Brief, instruction: str, criteria: str) -> tuple[Message, ...]:
-        system = self._phrase("system", criteria=criteria)
         source = self.sources["opening"]
         shown = brief.rendered.get(source)
         if shown is None:
             shown = self._render("opening", request=brief.request, candidates=brief.candidates, tag=brief.tag)
             brief.rendered[source] = shown
-        return (Message("system", system), Message("user", f"{shown}\n\n{instruction}"))
+        return (Message("system", self._system(criteria)), Message("user", f"{shown}\n\n{instruction}"))
 
     def pick(self, brief: Brief, criteria: str = "") -> tuple[Message, ...]:
         """Asks for the letter of the best candidate; the next token is a label of `brief.labels`."""
@@ -104,44 +108,34 @@ class PromptSet:
         return (*request, Message("assistant", own), Message("user", instruction))
 
     def layer(self, request: Sequence[Message], brief: Brief) -> tuple[Message, ...]:
-        """For a panel member of a later layer: the request, with others' answers as references in the last turn."""
+        """For a panel member of a later layer: the request, with others' answers as references in the user's last turn,
+        or in a turn of their own where another's is the last: a tool's result must not hold what a member said."""
         last = request[-1]
         text = self._render("layer", candidates=brief.candidates, tag=brief.tag)
+        if last.role != "user":
+            return (*request, Message("user", text))
         return (*request[:-1], Message(last.role, f"{last.content}\n\n{text}", name=last.name))
 
 
 def load_prompts(name: str, base: Path | None = None) -> PromptSet:
     """Load a shipped set by name, or a YAML file by path (relative to `base`). Missing keys come from `default`.
 
-    Raises ConfigError naming the file and the key.
+    Raises ConfigError naming file, line and key of what cannot be read or rendered.
     """
-    shipped = _read(resources.files(__package__).joinpath("default.yaml").read_text("utf-8"), "default")
+    shipped = read_set(resources.files(__package__).joinpath("default.yaml").read_text("utf-8"), "default")
     if name == "default":
         return PromptSet(name, shipped)
     if name in SHIPPED:
         text = resources.files(__package__).joinpath(f"{name}.yaml").read_text("utf-8")
-        return PromptSet(name, shipped | _read(text, name))
+        return PromptSet(name, shipped | read_set(text, name))
     path = (base or Path.cwd()) / name
     try:
         text = path.read_text("utf-8")
-    except OSError as problem:
+    except (OSError, UnicodeDecodeError) as problem:
+        reason = getattr(problem, "strerror", None) or "it is not UTF-8"
         raise ConfigError(
-            f"templates: cannot read {path} ({problem.strerror}); "
-            f"give one of {', '.join(SHIPPED)} or the path of a YAML file"
+            f"templates: cannot read {path} ({reason}); give one of {', '.join(SHIPPED)} or the path of a YAML file"
         ) from None
-    return PromptSet(str(path), shipped | _read(text, str(path)))
-
-
-def _read(text: str, name: str) -> dict[str, str]:
-    try:
-        data = yaml.safe_load(text)
-    except yaml.YAMLError as problem:
-        raise ConfigError(f"templates {name}: not YAML: {problem}") from None
-    if not isinstance(data, dict):
-        raise ConfigError(f"templates {name}: expected a mapping of {', '.join(KEYS)}")
-    for key, value in data.items():
-        if key not in KEYS:
-            raise ConfigError(f"templates {name}: unknown key {key!r}; known are {', '.join(KEYS)}")
-        if not isinstance(value, str):
-            raise ConfigError(f"templates {name}: {key} must be text")
-    return data
+    own = read_set(text, str(path))
+    check_set(_ENVIRONMENT, text, own, str(path))
+    return PromptSet(str(path), shipped | own)

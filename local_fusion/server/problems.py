@@ -10,6 +10,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
+from starlette.routing import Match, Route
 
 from local_fusion.errors import CallError, FusionError, LocalFusionError, RequestError
 from local_fusion.openai_api import error_body
@@ -145,6 +146,13 @@ def answer(problem: BaseException) -> Response:
     return Json(body, status, headers)
 
 
+def _methods(request: Request) -> str:
+    """Every method of this address; one route knows of its own only."""
+    there = (route for route in request.app.routes if isinstance(route, Route))
+    fitting = (route for route in there if route.matches(request.scope)[0] is not Match.NONE)
+    return ", ".join(sorted({method for route in fitting for method in route.methods or ()}))
+
+
 def install(app: FastAPI) -> None:
     """Make every error of every route look like OpenAI's."""
 
@@ -153,13 +161,14 @@ def install(app: FastAPI) -> None:
 
     async def http(request: Request, problem: Exception) -> Response:
         status = problem.status_code if isinstance(problem, HTTPException) else 500
-        headers: Mapping[str, str] | None = getattr(problem, "headers", None)
+        given: Mapping[str, str] | None = getattr(problem, "headers", None)
+        headers = {"allow": _methods(request)} if status == 405 else dict(given or {})
         words = {
             404: ("there is no such address here", "not_found"),
             405: ("this method is not for this address", "method_not_allowed"),
         }
         message, code = words.get(status, ("the request was refused", "refused"))
-        return Json(error_body(message, code, None, status), status, dict(headers or {}))
+        return Json(error_body(message, code, None, status), status, headers)
 
     async def unread(request: Request, problem: Exception) -> Response:
         return answer(RequestError("a part of the address is not of its kind", "invalid_field"))

@@ -12,7 +12,7 @@ from local_fusion.config import Config, ServerSettings
 from local_fusion.engine import Engine, Engines
 from local_fusion.server.catalog import Catalog
 from local_fusion.server.door.admission import Admission
-from local_fusion.server.door.callers import NOBODY, Caller
+from local_fusion.server.door.callers import LOCAL, NOBODY, Caller
 from local_fusion.server.door.keys import KeyRing
 from local_fusion.server.problems import NotReady
 from local_fusion.server.watch.fleet_view import states
@@ -87,6 +87,12 @@ class Service:
     def ready(self) -> bool:
         """The engines are there; whether each answers is for `/health/ready` to find out."""
         return self._engines is not None
+
+    def key_of(self, owner: str) -> Caller | None:
+        """Who owns what is kept as `owner`'s, with the limits of now; None where that key was removed."""
+        if self.keys is None:
+            return LOCAL if owner == LOCAL.owner else None
+        return self.keys.of(owner)
 
     def attach(self, engines: Engines | None) -> None:
         """The engines are up, or (None) about to go."""

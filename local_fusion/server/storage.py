@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 
 from local_fusion.config.keys import state_folder
+from local_fusion.errors import FusionError
 from local_fusion.server.batches.desk import Batches
 from local_fusion.server.documents.library import Library
 from local_fusion.server.door.callers import Caller
@@ -15,7 +16,7 @@ from local_fusion.server.state import StateFolder
 from local_fusion.server.stored.disk import StorageProblem
 from local_fusion.server.stored.file_store import FileLimits, FileStore
 from local_fusion.server.stored.receipts import Receipts
-from local_fusion.types import Fused
+from local_fusion.types import Fused, Tokens
 
 SWEEP_S = 300.0
 
@@ -28,7 +29,11 @@ class Storage:
         settings = service.settings
         self.folder = StateFolder(state_folder(settings.state))
         limits = FileLimits(
-            settings.max_file_bytes, settings.max_stored_bytes, settings.max_files, settings.file_days * 86_400
+            settings.max_file_bytes,
+            settings.max_stored_bytes,
+            settings.max_files,
+            settings.file_days * 86_400,
+            settings.max_key_bytes,
         )
         self.files = FileStore(self.folder.files, limits)
         self.documents = Library(self.files, self.folder.files)
@@ -59,8 +64,14 @@ class Storage:
     def spent(self, caller: Caller, fused: Fused) -> None:
         """A row of a batch has cost this: counted, and charged to its key, like an interactive request."""
         self._service.metrics.fused(fused)
-        tokens = fused.tokens
-        self._service.admission.spend(caller.name, tokens.prompt + tokens.completion)
+        self._service.admission.spend(caller, fused.tokens)
+
+    def wasted(self, caller: Caller, problem: FusionError) -> None:
+        """A row of a batch has failed: the same of what it has cost until then."""
+        self._service.metrics.failed(problem)
+        for call in problem.calls:
+            self._service.metrics.called(call.model, call.stage, call.tokens, call.timing.total_s)
+        self._service.admission.spend(caller, sum((call.tokens for call in problem.calls), Tokens()))
 
     async def _sweep(self) -> None:
         while True:
@@ -68,4 +79,5 @@ class Storage:
                 self.files.sweep()
                 self.batches.sweep()
                 await self.receipts.sweep()
+                await self.responses.store.sweep()
             await asyncio.sleep(SWEEP_S)

@@ -1,11 +1,13 @@
 """One request as spans: the fusion, and under it a span per call, by the names of the GenAI semantic conventions.
 
-Invariant: nothing that a user or a model wrote is in a span; only names, counts, times, seeds and typed reasons. Spans
-are made out of the receipt when the request has ended, so that tracing costs nothing while it runs.
+Invariant: nothing that a user or a model wrote is in a span; only names, counts, times, seeds and typed reasons. A
+request's id may be a user's own words (`custom_id`), so a span has a digest of it: who knows the id finds its trace.
+Spans are made out of the receipt when the request has ended, so that tracing costs nothing while it runs.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 
 from opentelemetry.sdk.resources import Resource
@@ -69,13 +71,18 @@ def spans_of_failure(
     return [root, *(_failure(one, root, ended_ns) for one in problem.failures)]
 
 
+def digest_of_id(request_id: str) -> str:
+    """The first 16 hexadecimal digits of the SHA-256 of a request's id."""
+    return hashlib.sha256(request_id.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
 def _root(request_id: str, fusion: str, caller: str | None) -> Attributes:
     attributes: Attributes = {
         gen_ai.GEN_AI_OPERATION_NAME: INVOKE,
         gen_ai.GEN_AI_PROVIDER_NAME: PROVIDER,
         gen_ai.GEN_AI_WORKFLOW_NAME: fusion,
         gen_ai.GEN_AI_REQUEST_MODEL: fusion,
-        f"{OWN}request.id": request_id,
+        f"{OWN}request.digest": digest_of_id(request_id),
     }
     if caller is not None:
         attributes[f"{OWN}caller"] = caller

@@ -22,8 +22,9 @@ from local_fusion.types.calls import (
 @dataclass(frozen=True, slots=True)
 class Request:
     """What a door asks for. `sampling`, `json_schema`, `tools`, `stop` belong to the final answer only (None: as the
-    fusion says). `seed` is the root of every seed of this request, with `seed_name` beside it (None: the id), so that a
-    seed can repeat an answer under another id; `id` is the root of every call id."""
+    fusion says). `max_tokens`: the limit that the client itself set for it, None where it set none, whatever the
+    sampling's own is. `seed` is the root of every seed of this request, with `seed_name` beside it (None: the id), so
+    that a seed can repeat an answer under another id; `id` is the root of every call id."""
 
     id: str
     messages: tuple[Message, ...]
@@ -36,6 +37,7 @@ class Request:
     priority: int = 0
     metadata: Mapping[str, Any] = field(default_factory=dict)
     seed_name: str | None = None
+    max_tokens: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

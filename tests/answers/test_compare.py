@@ -214,3 +214,33 @@ def test_right_answers_agree_and_wrong_ones_differ_over_generated_questions():
         assert found.keys[0] == found.keys[1], (question, said, found)
         if wrong is not None:
             assert found.keys[2] != found.keys[0], (question, wrong, found)
+
+
+APPLES = "How many apples are 40 and 45 apples together?"
+
+
+@pytest.mark.parametrize("strict", [True, False])
+def test_a_particular_kind_that_half_have_goes_before_words_that_all_have(strict):
+    found = Reader(APPLES).compare(["It comes to 85 fruits.", "85.", "I do not know."], strict)
+    assert found is not None
+    assert (found.kind, found.keys) == ("number", ("85", "85", None))
+    words = Reader(APPLES).compare(["plenty", "85.", "I do not know."], strict)
+    assert words is not None
+    assert words.kind == "short text"
+
+
+def test_half_is_of_the_weight_where_weights_are_given():
+    answers = ["85", "plenty", "I do not know."]
+    reader = Reader(APPLES)
+    heavy, light = reader.compare(answers, weights=[3.0, 1.0, 1.0]), reader.compare(answers, weights=[1.0, 1.0, 1.0])
+    assert heavy is not None
+    assert light is not None
+    assert (heavy.kind, light.kind) == ("number", "short text")
+
+
+def test_what_may_still_be_compared_by():
+    reader = Reader(APPLES)
+    assert [one.kind for one in reader.possible(["85", "85"], to_come=1.0)] == ["number"]
+    assert {one.kind for one in reader.possible(["plenty", "lots"], to_come=2.0)} >= {"number", "short text"}
+    assert reader.possible(["85", "word " * 60], to_come=1.0) == []
+    assert [one.kind for one in reader.possible(["85", "plenty"])] == ["number"]

@@ -9,9 +9,11 @@ import os
 import resource
 import subprocess
 import sys
+import threading
 from collections import Counter
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from batch_fakes import logged, read_lines, recipe_for, scripted_engines, small_fuse, write_rows
@@ -223,3 +225,28 @@ async def test_failed_rows_are_left_for_a_retry_only(tmp_path):
     await run(source, folder, scripted_engines("fail_rate: 1.0"))
     assert not check_run(source, folder, RECIPE, QUICK)
     assert check_run(source, folder, RECIPE, replace(QUICK, retry_failed=True))
+
+
+def test_a_sync_never_passes_over_what_came_while_another_was_under_way(tmp_path: Path):
+    """Whatever was appended before a sync began is on the disk when it ends: each is either counted or synced anew."""
+    file = AppendFile(tmp_path / "file")
+    stop = threading.Event()
+
+    def sync() -> None:
+        while not stop.is_set():
+            file.sync()
+
+    thread = threading.Thread(target=sync)
+    thread.start()
+    try:
+        for number in range(300):
+            file.append(b"x" * 100)
+            file.sync()
+            assert file.synced == file.size == 100 * (number + 1)
+    finally:
+        stop.set()
+        thread.join()
+    file.close()
+    file.sync()
+    with pytest.raises(RunError):
+        file.append(b"x")

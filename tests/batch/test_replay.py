@@ -17,11 +17,12 @@ from local_fusion.batch.run import run_batch
 from local_fusion.batch.serial import SerialEngines
 from local_fusion.config import Config, parse_config
 from local_fusion.config.kinds import KindTable
-from local_fusion.engine import Engine
+from local_fusion.engine import Engine, PassingEngine
 from local_fusion.engines.scripted import ScriptedEngine
-from local_fusion.errors import ConfigError, InputError
+from local_fusion.errors import ConfigError, FusionError, InputError
 from local_fusion.fusion.recipe import make_recipe
 from local_fusion.prompts import load_prompts
+from local_fusion.runtime import recipe_of
 from local_fusion.types import MODES, LabelCall, LabelRead, Message, Sampling
 
 ROWS = (
@@ -130,6 +131,98 @@ async def test_samplings_are_those_of_the_run_not_of_todays_file(tmp_path: Path)
     changed = config_of(more=", sampling: {max_tokens: 1}")
     assert recipe_again(recorded, changed.models, None).seats[1].sampling == Sampling()
     assert compare(recorded, await again(recorded, changed)) == []
+
+
+KINDS = """
+models:
+  a: {engine: scripted, scripted: {answers: ["It is 4."]}, sampling: {max_tokens: TOKENS}}
+  b: {engine: scripted, scripted: {answers: ["It is 5.", "It is 6.", "It is 7."]}}
+fusions:
+  f: {panel: [a, b], judge: b, mode: auto, kinds: kinds.json}
+"""
+
+
+async def kinds_run(folder: Path, **asked: object) -> Path:
+    """A run of a fusion whose table of kinds asks `b` alone, three times, for every prompt."""
+    otherwise = {
+        "mode": "vote",
+        "panel": [{"model": "b", "samples": 3, "sampling": {"temperature": 0.9}}, {"model": "a"}],
+    }
+    table = {"version": 1, "rarity": {}, "least": 0.5, "kinds": [], "otherwise": otherwise}
+    (folder / "kinds.json").write_text(json.dumps(table))
+    (folder / "rows.jsonl").write_text('{"id": "x", "prompt": "How much is 2 + 2?"}\n')
+    config = parse_config(KINDS.replace("TOKENS", "50"), folder / "models.yaml")
+    await run_batch(
+        folder / "rows.jsonl", folder / "run", engines_of(config), recipe_of(config, **asked), BatchOptions()
+    )
+    return folder / "run"
+
+
+async def test_samplings_of_the_table_of_kinds_are_those_of_the_run(tmp_path: Path) -> None:
+    run = await kinds_run(tmp_path)
+    today = parse_config(KINDS.replace("TOKENS", "1"), tmp_path / "models.yaml")
+    row = find_row(run, "x")
+    recipe = recipe_again(row, today.models, tmp_path)
+    (own,) = recipe.by_kind.values()
+    assert [(seat.model, seat.samples, seat.sampling.max_tokens) for seat in own.seats] == [
+        ("b", 3, Sampling().max_tokens),
+        ("a", 1, 50),
+    ]
+    assert own.seats[0].sampling.temperature == 0.9
+    assert compare(row, await replay(request_again(row, recipe), recipe, engines_of(today))) == []
+    changed = recipe_of(today)
+    causes = likely_causes(row, changed, BatchOptions(), {}, FusionError("", "x"))
+    assert any("what is done for kind (none) is another" in cause for cause in causes)
+    before = {name: value for name, value in row.run["identity"].items() if name != "by_kind"}
+    older = replace(row, run={**row.run, "identity": before})
+    assert recipe_again(older, today.models, tmp_path).seats[0].sampling.max_tokens == 50
+    assert likely_causes(older, recipe, BatchOptions(), {}, FusionError("", "x")) == []
+
+
+async def test_a_run_that_did_without_its_table_of_kinds_is_replayed_without(tmp_path: Path) -> None:
+    run = await kinds_run(tmp_path, panel=["a"])
+    config = parse_config(KINDS.replace("TOKENS", "50"), tmp_path / "models.yaml")
+    row = find_row(run, "x")
+    recipe = recipe_again(row, config.models, tmp_path)
+    assert (recipe.kinds, len(recipe.seats)) == (None, 1)
+    assert compare(row, await replay(request_again(row, recipe), recipe, engines_of(config))) == []
+    assert likely_causes(row, recipe, BatchOptions(), {}, FusionError("", "x")) == []
+
+
+class Contrary(PassingEngine):
+    """Reads labels the other way round, or a hair from what they were."""
+
+    def __init__(self, engine: Engine, by: float | None) -> None:
+        super().__init__(engine)
+        self._by = by
+
+    async def label_read(self, call: LabelCall) -> LabelRead:
+        read = await super().label_read(call)
+        if self._by is None:
+            return replace(read, logprobs=read.logprobs[::-1])
+        return replace(read, logprobs=tuple(value - self._by for value in read.logprobs))
+
+
+@pytest.mark.parametrize("mode", ["best-of", "merge"])
+async def test_a_read_that_says_the_opposite_is_a_difference(tmp_path: Path, mode: str) -> None:
+    config = config_of(cyd=CYD + ", prefer: is 12")
+    source = tmp_path / "rows.jsonl"
+    source.write_text(json.dumps(ROWS[0]) + "\n")
+    recipe = make_recipe("trio", config.fusions["trio"].model_copy(update={"mode": mode}), config.models)
+    await run_batch(source, tmp_path / "run", engines_of(config), recipe, BatchOptions())
+    row = find_row(tmp_path / "run", str(ROWS[0]["id"]))
+    engines = engines_of(config)
+    engines["cyd"] = Contrary(engines["cyd"], None)
+    found = compare(row, await replay(request_again(row, recipe), recipe, engines))
+    reads = [one for one in found if one.field == "the read"]
+    assert reads
+    assert all("preferred label" in one.told for one in reads)
+    assert any(one.where in ("the choice", "the guard's verdict") for one in found)
+    engines["cyd"] = Contrary(engines_of(config)["cyd"], 0.25)
+    found = compare(row, await replay(request_again(row, recipe), recipe, engines))
+    assert {one.told for one in found if one.field == "the read"} == {
+        "has other log-probabilities (up to 0.25 apart), and prefers the same label"
+    }
 
 
 async def test_a_row_that_failed_fails_again_in_the_same_way(tmp_path: Path) -> None:

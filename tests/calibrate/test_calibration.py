@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from calib_fakes import Member, bench_of, items_of, members, order_of, run, space_of
 
-from local_fusion.calibrate.bench import Trial
+from local_fusion.calibrate.bench import Trial, best_of, no_worse
 from local_fusion.calibrate.calibration import FIT, HELD_OUT, decide
 from local_fusion.calibrate.evidence import evidence_of, page_of
 from local_fusion.calibrate.search import Proposal
@@ -55,7 +55,7 @@ async def test_too_few_items_are_a_sentence(tmp_path: Path) -> None:
         order_of(tmp_path, items_of(15), space_of()).half(FIT)
 
 
-def trial(name: str, scores: list[float], effort: float) -> Trial:
+def trial(name: str, scores: list[float | None], effort: float) -> Trial:
     return Trial(name, space_of().present, (Said(("",)),), tuple(scores), (effort,) * len(scores))
 
 
@@ -75,6 +75,33 @@ def test_never_worse_on_the_half_kept_back(scores: list[float], effort: float, c
     decided, why = decide(proposal, old, new, "tokens")
     assert decided is changes
     assert ("nothing is changed" in why) is not changes
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "changes", "told"),
+    [
+        ([1, 1, 0, 0], [1, None, None, None], False, "-25.0"),
+        ([1, 1, 0, 0], [1, 1, 1, None], True, "1 of them can no longer be graded and count as wrong"),
+        ([1, 0, None, None], [1, 0, None, None], True, "on 2 items kept back"),
+        ([None] * 4, [1, 1, 1, 1], False, "none of the items kept back could be graded"),
+        ([None] * 4, [None] * 4, False, "none of the items kept back could be graded"),
+    ],
+    ids=["ungraded is wrong", "better all the same", "the same and cheaper", "nothing before", "nothing at all"],
+)
+def test_what_cannot_be_graded_wins_nothing(
+    before: list[float | None], after: list[float | None], changes: bool, told: str
+) -> None:
+    old, new = trial("before", before, 10), trial("after", after, 1)
+    decided, why = decide(Proposal(new.settings, None, old, new), old, new, "tokens")
+    assert decided is changes
+    assert told in why
+
+
+def test_trials_are_ranked_over_the_same_items() -> None:
+    most, hides = trial("most", [1, 1, 1, 0], 9), trial("hides", [1, None, None, None], 1)
+    assert best_of([hides, most]) is most
+    assert not no_worse(hides, most)
+    assert not no_worse(most, trial("unknown", [None] * 4, 9))
 
 
 async def test_kinds_of_the_set_get_recipes_of_their_own(tmp_path: Path) -> None:

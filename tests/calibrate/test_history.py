@@ -119,3 +119,56 @@ def test_the_file_in_the_package_is_refused_with_the_remedy(source: Path) -> Non
     with pytest.raises(InputError, match=r"copy it here \(cp .*models.yaml models.yaml\)"):
         own_file(Path(local_fusion.__file__).parent / "models.yaml")
     assert own_file(source) == source
+
+
+def test_line_ends_are_taken_back_byte_for_byte(source: Path) -> None:
+    before = CONFIG.replace("\n", "\r\n").encode()
+    source.write_bytes(before)
+    change(source, judge="jed")
+    after = source.read_bytes()
+    assert after.count(b"\n") == after.count(b"\r\n") == before.count(b"\n")
+    assert (source.parent / "calibration" / "trio-1.before.yaml").read_bytes() == before
+    assert "byte for byte" in undo(source, "trio")
+    assert source.read_bytes() == before
+
+
+def test_a_link_stays_a_link(source: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "elsewhere"
+    folder.mkdir()
+    link = folder / "linked.yaml"
+    link.symlink_to(source)
+    present = load_config(link).fusions["trio"]
+    _, files = apply(link, "trio", present.model_copy(update={"judge": "jed"}), EVIDENCE, "", None, "")
+    assert link.is_symlink()
+    assert load_config(source).fusions["trio"].judge == "jed"
+    assert {path.parent for path in files} == {tmp_path, tmp_path / "calibration"}
+    assert [one.version for one in changes(link)] == [one.version for one in changes(source)] == [1]
+    undo(link, "trio")
+    assert link.is_symlink()
+    assert source.read_text() == CONFIG
+
+
+def test_no_two_fusions_share_a_file(source: Path) -> None:
+    present = load_config(source).fusions["trio"].model_copy(update={"judge": "jed", "mode": "auto"})
+    kinds = by_given(["add one and two"] * 4 + ["count the letters"] * 4, ["sums"] * 4 + ["words"] * 4)
+    table = table_of(kinds, {"sums": ({"mode": "vote"}, 4, "won")}, 1, None)
+    written: list[Path] = []
+    for name in ("x/y", "x_y", "kinds-x_y", "x%2Fy".replace("%2F", "-2F")):
+        version, files = apply(source, name, present, EVIDENCE, "", table, "")
+        assert version == 1
+        written += files[:-1]
+    assert len(set(written)) == len(written) == 16
+    for name in ("kinds-x_y", "x/y", "x_y"):
+        assert [one.name for one in changes(source, name)] == [name]
+        undo(source, name)
+        assert name not in load_config(source).fusions
+
+
+def test_two_configurations_in_one_folder_do_not_share_versions(source: Path) -> None:
+    other = source.with_name("other.yaml")
+    other.write_text(CONFIG)
+    assert change(source, judge="jed") == 1
+    assert change(other, mode="vote") == 2
+    undo(source, "trio")
+    assert source.read_text() == CONFIG
+    assert load_config(other).fusions["trio"].mode == "vote"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,10 +11,13 @@ from calib_fakes import TOPICS, items_of, members, space_of
 
 from local_fusion.batch.options import BatchOptions
 from local_fusion.batch.run import run_batch
-from local_fusion.calibrate.learning import learn, vote
+from local_fusion.calibrate.learning import learn
 from local_fusion.calibrate.marks import Marks, read_feedback, same
 from local_fusion.calibrate.past import PastAnswer, PastPrompt, read_prompts
 from local_fusion.calibrate.space import Space
+from local_fusion.calibrate.verdicts import REPORT, part_of
+from local_fusion.calibrate.ways import vote
+from local_fusion.config.schema import MemberSettings
 from local_fusion.errors import InputError
 
 SPECIALIST = {"sums": "ann", "days": "bob"}
@@ -47,7 +51,7 @@ def test_each_kind_gets_the_member_that_knows_it() -> None:
     alone = {tuple(seat["model"] for seat in kind.recipe.get("panel", [])) for kind in found.table.kinds}
     assert ("bob",) in alone
     assert found.graded == 400
-    assert all("on the other half" in kind.why or kind.recipe == {"mode": "vote"} for kind in found.table.kinds)
+    assert all("on other prompts" in kind.why or kind.recipe == {"mode": "vote"} for kind in found.table.kinds)
 
 
 def test_a_thumb_marks_only_what_the_user_saw() -> None:
@@ -59,6 +63,71 @@ def test_a_thumb_marks_only_what_the_user_saw() -> None:
     assert [kind.recipe for kind in found.table.kinds] == [{"mode": "best-of"}]
     names = {tried.name for step in found.steps for tried in step.tried}
     assert not any("alone" in name for name in names)
+    assert "seem better served" in found.why
+    assert "observed on different prompts, not measured on the same" in found.why
+    assert found.report is not None
+    assert found.report.gain is None
+    assert found.report.observed == ("kind-1",)
+    assert "no measured gain" in found.notes[-1]
+    assert "no measured gain" in found.table.kinds[0].why
+
+
+def test_thumbs_that_turn_on_what_was_kept_for_the_report_change_nothing() -> None:
+    prompts = [prompt(n, "sums", "best-of" if n < 200 else "vote") for n in range(400)]
+    turned = {one.ids[0]: part_of(one.question) == REPORT for one in prompts}
+    words = {
+        name: {"id": name, "rating": "up" if (place < 200) is not turned[name] else "down"}
+        for place, name in enumerate(turned)
+    }
+    found = learn(space(), prompts, Marks((), words), 1)
+    assert not found.changes
+    assert found.why.endswith("nothing is changed")
+
+
+def test_what_is_worse_on_what_was_kept_for_the_report_changes_nothing() -> None:
+    """ann alone is right wherever a recipe is chosen and kept, and wrong where only the report looks."""
+    prompts = [prompt(n, "sums", text="It is 7.") for n in range(160)]
+    items = [replace(item, expected=7 if part_of(item.question) == REPORT else 4) for item in items_of(160, ("sums",))]
+    found = learn(space(), prompts, Marks(items), 1)
+    assert not found.changes
+    assert "-100.0" in found.why
+    assert found.report is not None
+    assert found.report.prompts == sum(part_of(one.question) == REPORT for one in prompts)
+
+
+def test_a_claim_is_made_on_prompts_that_nothing_was_chosen_on() -> None:
+    prompts = [prompt(n, "sums", text="It is 7.") for n in range(160)]
+    found = learn(space(), prompts, Marks(items_of(160, ("sums",))), 1)
+    assert found.changes, found.why
+    kept_back = sum(part_of(one.question) == REPORT for one in prompts)
+    assert f"+100.0 (+100.0 to +100.0) points on {kept_back} prompts kept for the report" in found.why
+
+
+def test_too_few_prompts_for_a_report_are_a_sentence() -> None:
+    questions = [prompt(n, "sums", text="It is 7.") for n in range(160)]
+    last = [one for one in questions if part_of(one.question) == REPORT]
+    few = [one for one in questions if one not in last[19:]]
+    found = learn(space(), few, Marks(items_of(160, ("sums",))), 1)
+    assert not found.changes
+    assert "only 19 prompts kept for the report tell of the new recipes, 20 are wanted" in found.why
+
+
+def test_what_can_no_longer_be_graded_counts_as_wrong() -> None:
+    """bob is right or says no number: he must not win by what cannot be read."""
+    prompts = []
+    for number in range(160):
+        ann = PastAnswer("ann", "It is 4." if number % 2 else "It is 7.", 0.9, 10.0, 0.0)
+        bob = PastAnswer("bob", "It is 4." if number % 4 == 1 else "I cannot say.", 0.9, 5.0, 0.0)
+        question = f"{TOPICS['sums']} ({number})."
+        prompts.append(
+            PastPrompt(
+                (f"id-{number}",), question, "vote", ("ann", "bob"), ann.text, (ann, bob), None, (5.0, 0.0), (5.0, 0.0)
+            )
+        )
+    found = learn(space(), prompts, Marks(items_of(160, ("sums",))), 1)
+    bobs = [tried for step in found.steps for tried in step.tried if tried.name.startswith("bob alone")]
+    assert [tried.name for tried in bobs] == ["bob alone (160 graded)"]
+    assert bobs[0].accuracy.value == 0.25
 
 
 def test_right_answers_of_users_mark_every_member() -> None:
@@ -93,8 +162,32 @@ def test_a_vote_is_counted_by_certainty() -> None:
     answers = (answer("It is 4.", 0.3), answer("The sum is 4.", 0.4), answer("It is 7.", 0.6))
     one = PastPrompt(("a",), "Add 2 and 2.", "vote", ("m",), "", answers, None, (0.0, 0.0), (0.0, 0.0))
     assert vote(one) == "The sum is 4."
+    unknown = replace(one, answers=tuple(replace(answer, certainty=None) for answer in answers))
+    assert vote(unknown) == "It is 4."
     assert same("Add 2 and 2.", "4", "It is 4.")
     assert not same("Add 2 and 2.", "4", "It is 7.")
+
+
+def test_a_vote_is_counted_with_the_seats_weights() -> None:
+    said = [("ann", 0, "It is 4."), ("bob", 0, "It is 7."), ("bob", 1, "The sum is 7.")]
+    answers = tuple(PastAnswer(model, text, 0.9, 1.0, 0.0, sample) for model, sample, text in said)
+    one = PastPrompt(("a",), "Add 2 and 2.", "vote", ("ann", "bob"), "", answers, None, (0.0, 0.0), (0.0, 0.0))
+    seats = (MemberSettings(model="ann", weight=4), MemberSettings(model="bob", samples=2))
+    assert vote(one) == "It is 7."
+    assert vote(one, seats) == "It is 4."
+    by_sample = (MemberSettings(model="ann"), MemberSettings(model="bob"), MemberSettings(model="bob", weight=0.5))
+    assert vote(one, by_sample) == "It is 7."
+    cut = replace(one, answers=(answers[0], replace(answers[1], cut=True, certainty=0.99), answers[2]))
+    assert vote(cut) == "The sum is 7."
+
+
+def test_a_replayed_vote_weighs_as_the_fusion_does() -> None:
+    """Of ann, who weighs 4, and bob, as certain as she, the vote of the fusion is ann's."""
+    panel = [{"model": "bob"}, {"model": "ann", "weight": 4}]
+    prompts = [replace(prompt(n, "sums", "best-of"), panel=("bob", "ann")) for n in range(80)]
+    found = learn(space(panel=panel, mode="best-of"), prompts, Marks(items_of(80, ("sums",))), 1)
+    votes = [tried for step in found.steps for tried in step.tried if tried.name.startswith("vote of")]
+    assert [tried.accuracy.value for tried in votes] == [1.0]
 
 
 async def test_batch_folders_and_receipts_say_the_same(tmp_path: Path) -> None:

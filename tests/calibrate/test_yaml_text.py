@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import local_fusion
 from local_fusion.calibrate.yaml_text import edited, without
@@ -50,6 +53,36 @@ fusions:
     # own
     criteria: x
 """,
+    "lines": """fusions:
+  f:
+    panel: [  # the members
+      # above a
+      a,  # beside a
+      {model: b, weight: 2.0},  # beside b
+
+      # above c
+      c  # beside c
+    ]  # three
+    judge: a
+  g: {panel: [a]}
+""",
+    "twice": """fusions:
+  f:
+    # the panel
+    panel:  # who
+      # of the list
+
+      # above a, cold
+      - a  # beside a, cold
+      - model: b
+        weight: 2.0  # beside b
+      # above a, warm
+      - model: a  # beside a, warm
+        sampling: {temperature: 1.0}  # inner a, warm
+    writer: [b, c]
+  g: {panel: [a]}
+""",
+    "windows": "fusions:\r\n  f:\r\n    panel:\r\n    - a # one\r\n    - b # two\r\n    judge: a\r\n  g: {panel: [a]}",
     "last": "fusions:\n  g: {panel: [a]}\n  f:\n    panel: [a, b, c]\n    judge: a",
 }
 CHANGES = [
@@ -59,6 +92,21 @@ CHANGES = [
     {"quorum": 2, "criteria": ""},
     {},
 ]
+
+
+OF_MEMBER = {"# the best": "a", "# the second": "b", "# the last": "c", "# one": "a", "# two": "b"}
+
+
+def stays(comment: str, staying: set[str], changes: dict) -> bool:
+    """Whether the comment's member or setting is still there, as it was."""
+    if comment == "# the judge":
+        return changes.get("judge", "a") is not None
+    if comment in ("# beside a, warm", "# above a, warm", "# inner a, warm", "# beside b") and "panel" in changes:
+        return False  # the second seat of a goes; b's weight too where b goes
+    member = OF_MEMBER.get(comment) or next(
+        (model for model in "abc" if model in comment.replace(",", "").split()), None
+    )
+    return member is None or member in staying
 
 
 def comments(text: str) -> list[str]:
@@ -74,8 +122,8 @@ def test_only_the_fusion_changes(layout: str, changes: dict) -> None:
     after = edited(text, HERE, "f", wanted)
     config = parse_config(after)
     assert config.fusions == {"f": wanted, "g": before.fusions["g"]}
-    lost = {"# the second", "# the last", "# the best"} if "panel" in changes else set()
-    lost |= {"# the judge"} if changes.get("judge", "a") is None else set()  # its line goes
+    staying = {seat.model for seat in wanted.panel}
+    lost = {comment for comment in comments(text) if not stays(comment, staying, changes)}
     assert set(comments(text)) - set(comments(after)) <= lost
     assert list(config.fusions) == list(before.fusions)
     if wanted == before.fusions["f"]:
@@ -101,6 +149,102 @@ def test_comments_of_members_that_stay_are_kept() -> None:
     panel = (present.panel[0], present.panel[2], present.panel[0].model_copy(update={"model": "d"}))
     after = edited(text, HERE, "f", present.model_copy(update={"panel": panel}))
     assert "            # the best\n            - a\n            - c  # the last\n            - d\n" in after
+
+
+def change(layout: str, *panel: dict | str, **more: object) -> str:
+    text = MODELS + LAYOUTS[layout]
+    settings = parse_config(text).fusions["f"].model_dump() | {"panel": panel} | more
+    return edited(text, HERE, "f", FusionSettings.model_validate(settings))
+
+
+def test_comments_in_a_list_over_lines_stay_with_their_members() -> None:
+    assert """
+    panel: [  # the members
+      # above c
+      c,  # beside c
+      d,
+      # above a
+      a  # beside a
+    ]  # three
+""" in change("lines", "c", "d", "a")
+
+
+def test_a_list_in_another_order_keeps_each_comment_at_its_member() -> None:
+    assert """
+        panel:
+            - c  # the last
+            - model: b   # the second
+              weight: 3.5
+            # the best
+            - a
+""" in change("list", "c", {"model": "b", "weight": 3.5}, "a")
+    assert "            - model: b   # the second\n        judge: a\n" in change("list", "b")
+
+
+def test_two_seats_of_one_model_keep_a_comment_each() -> None:
+    warm = {"model": "a", "sampling": {"temperature": 1.0}}
+    after = change("twice", warm | {"samples": 4}, "a")
+    assert (
+        """
+      # of the list
+
+      # above a, warm
+      - model: a  # beside a, warm
+        samples: 4
+        sampling: {temperature: 1.0}  # inner a, warm
+      # above a, cold
+      - a  # beside a, cold
+    writer"""
+        in after
+    )
+
+
+def test_lines_of_another_system_keep_their_ends() -> None:
+    after = change("windows", "b", {"model": "d", "samples": 2}, "a")
+    assert "    panel:\r\n    - b # two\r\n    - {model: d, samples: 2}\r\n    - a # one\r\n" in after
+    assert "\n" not in after.replace(MODELS, "").replace("\r\n", "")
+
+
+@pytest.mark.parametrize(
+    "panel",
+    [
+        "[a, b,  # two good ones\n      c]",
+        "[\n      # two good ones\n      a, b, c]",
+        "[a, {model: b,  # good\n      weight: 2.0}, c]",
+    ],
+)
+def test_what_would_lose_a_comment_is_refused_with_what_to_write(panel: str) -> None:
+    text = f"{MODELS}fusions:\n  f:\n    panel: {panel}\n"
+    present = parse_config(text).fusions["f"]
+    wanted = FusionSettings.model_validate(present.model_dump() | {"panel": ["b", "c"], "judge": "d"})
+    with pytest.raises(
+        InputError, match=r"without losing comments: .*; write it in by hand \(panel: \[b, c\]; judge: d\)"
+    ):
+        edited(text, HERE, "f", wanted)
+    with pytest.raises(InputError, match="; give the new fusion a name of its own"):
+        edited(text, HERE, "f", wanted.model_copy(update={"kinds": "calibration/kinds-f-1.json"}))
+    named = edited(text, HERE, "better", wanted)
+    assert text in named
+
+
+SEATS = st.lists(
+    st.tuples(st.sampled_from("abcd"), st.sampled_from([{}, {"samples": 2}, {"weight": 0.5}])), min_size=1, max_size=5
+)
+
+
+@given(SEATS)
+@settings(max_examples=20, deadline=None)
+@pytest.mark.parametrize("layout", ["list", "lines", "windows"])
+def test_whatever_the_panel_becomes_comments_follow(layout: str, seats: list) -> None:
+    after = change(layout, *({"model": model} | more for model, more in seats))
+    where = {"list": "# the last", "lines": "# beside c", "windows": "# two"}[layout]
+    model = {"list": "c", "lines": "c", "windows": "b"}[layout]
+    lines = [line for line in after.splitlines() if where in line]
+    if any(one == model for one, _ in seats):
+        assert len(lines) == 1
+        assert re.search(rf"\b{model}\b", lines[0].split("#")[0])
+    else:
+        assert not lines
 
 
 def test_the_shipped_file_changes_in_one_line() -> None:

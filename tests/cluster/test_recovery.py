@@ -14,7 +14,7 @@ import pytest
 from cluster_calls import OpenFleet, call, until
 
 from local_fusion.errors import EngineDied
-from local_fusion.types import Completion
+from local_fusion.types import Completion, Message
 
 pytestmark = pytest.mark.ray
 
@@ -51,6 +51,29 @@ async def test_calls_of_a_killed_host_go_to_the_other(open_fleet: OpenFleet):
         assert [state.restarts for state in after] == [1, 0]
         assert after[0].pid != before[0].pid
         assert after[1].pid == before[1].pid
+
+
+@pytest.mark.parametrize("direct", ["true", "false"])
+async def test_either_way_carries_answers_streams_questions_and_deaths(open_fleet: OpenFleet, direct: str):
+    text = f"""
+models: {{m: {{engine: scripted, in_flight: 64, scripted: {{answers: ["one two three"], delay_s: 0.02}}}}}}
+runtime: {{direct: {direct}}}
+"""
+    async with open_fleet(text) as fleet:
+        engine = fleet["m"]
+        assert await engine.count_tokens([[Message("user", "one two")]]) != []
+        pieces = [piece async for piece in engine.stream(call("s"))]
+        assert "".join(piece.text for piece in pieces[:-1]) == "one two three"
+        running = asyncio.gather(*(engine.generate(call(f"c{n}", n)) for n in range(200)))
+        await asyncio.sleep(0.03)
+        os.kill(fleet.snapshot()[0].pid, signal.SIGKILL)
+        completions = await asyncio.wait_for(running, 60)
+        assert [completion.call_id for completion in completions] == [f"c{n}" for n in range(200)]
+        assert fleet.snapshot()[0].restarts == 1
+        waiting = asyncio.create_task(engine.generate(call("gone")))
+        await asyncio.sleep(0.005)
+        waiting.cancel()
+        await until(lambda: fleet.snapshot()[0].in_flight == 0)
 
 
 async def test_a_stream_goes_on_where_it_was(open_fleet: OpenFleet):

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 
 from local_fusion.config.schema import ModelSettings, RuntimeSettings
@@ -37,6 +38,15 @@ def test_private_and_shared(ray_session: None):
         first.close()
     assert folder is not None
     assert folder.is_dir(), "the session of the other users must not end"
+
+
+@pytest.mark.ray
+def test_nothing_is_started_that_nobody_asks(ray_session: None):
+    """No dashboard, which also reports usage, no autoscaler, no log monitor."""
+    started = [" ".join(child.cmdline()) for child in psutil.Process().children(recursive=True)]
+    assert any("gcs_server" in line for line in started), started
+    unwanted = ("dashboard/dashboard.py", "autoscaler", "log_monitor")
+    assert [line for line in started if any(name in line.split(" --")[0] for name in unwanted)] == []
 
 
 @pytest.mark.ray

@@ -78,3 +78,37 @@ async def test_each_group_is_served_and_one_is_awake_at_a_time():
     await taker.stop()
     assert sorted(log) == sorted("abc" * 20)
     assert taker.swaps == 2
+
+
+class Stuck(Fake):
+    """Cannot give its GPUs back the first time."""
+
+    fails = 1
+
+    async def sleep(self) -> None:
+        if self.fails:
+            self.fails -= 1
+            raise ConnectionResetError("the host went away")
+        await super().sleep()
+
+    async def wake(self) -> None:
+        self.open = True
+
+
+async def test_a_group_that_cannot_sleep_is_let_in_again_and_turns_go_on():
+    log: list[str] = []
+    stuck, other = Stuck("a", log), Fake("b", log)
+    Fake.awake, stuck.open = 1, True
+    taker = TurnTaker([stuck, other], TurnRules(linger_s=0.002))
+    taker.start()
+    other.queue = 5
+    taker.poke()
+    async with asyncio.timeout(10):
+        while stuck.fails or not stuck.open:  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
+        stuck.queue = 5
+        while len(log) < 10:  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
+    await taker.stop()
+    assert sorted(log) == sorted("aaaaabbbbb")
+    assert taker.swaps == 1

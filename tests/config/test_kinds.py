@@ -113,3 +113,14 @@ def test_a_missing_or_broken_table_is_a_sentence(tmp_path: Path):
     (tmp_path / "broken.json").write_text("{")
     with pytest.raises(ConfigError, match="is not a table of kinds"):
         load_kinds(tmp_path / "broken.json")
+
+
+def test_what_is_asked_for_holds_against_the_table(tmp_path: Path):
+    config = config_with(tmp_path, table(mode="vote", panel=["a"]))
+    assert recipe_of(config).kinds is not None
+    assert recipe_of(config, mode="merge").kinds is None
+    assert recipe_of(config, mode="auto", max_panel_tokens=9).by_kind["sums"].seats[0].sampling.max_tokens == 9
+    asked = recipe_of(config, panel=["b", "a"])
+    assert (asked.kinds, [seat.model for seat in asked.seats]) == (None, ["b", "a"])
+    assert recipe_of(config, judge="a").by_kind["sums"].judge == "a"
+    assert recipe_of(config_with(tmp_path, table(judge="b")), judge="a").kinds is None

@@ -51,6 +51,11 @@ def test_sampling_is_laid_over_the_level_above() -> None:
         ("b: {engine: scripted}", "b: {engine: vllm}", ["models.b", "needs `path`"]),
         ("b: {engine: scripted}", "b: {engine: scripted}\n  b: {engine: scripted}", ["'b' stands twice"]),
         ("models:", "models: [", ["not YAML"]),
+        ("b: {engine: scripted}", "b: {path: {{ model }}}", ["cannot be a key", "line ", "quotes"]),
+        ("models:", "? [1, 2]\n: 3\nmodels:", ["cannot be a key", "line 2"]),
+        ("models:", "default: 2024-13-45\nmodels:", ["cannot be read as timestamp", "line 2"]),
+        ("models:", "default: !!int x\nmodels:", ["cannot be read as int", "line 2"]),
+        ("models:", "default: " + "[" * 3000 + "\nmodels:", ["nested too deeply"]),
         ("max_tokens: 9", "max_tokens: 0", ["panel.1.sampling.max_tokens", "greater than or equal to 1"]),
     ],
 )

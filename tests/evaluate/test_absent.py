@@ -11,8 +11,10 @@ from eval_fakes import CountingEngine, asked, config_of, engines_of, order_of, r
 
 from local_fusion.engine import Engines
 from local_fusion.evaluate.evaluation import Order, evaluate_opening
+from local_fusion.evaluate.items import Item
 from local_fusion.evaluate.runner import Evaluated
 from local_fusion.evaluate.store import CallStore
+from local_fusion.types import Message
 
 ARMS = ("vote", "best-of", "merge", "debate", "self-vote")
 
@@ -74,3 +76,23 @@ async def test_a_missing_call_of_a_member_starts_all(tmp_path: Path, change: str
     evaluated, opener = await opening(order)
     assert opener.started == [("ada", "bob", "cyd", "jed")]
     assert not any(said.failure for one in evaluated.arms for said in one.said)
+
+
+async def test_what_no_judge_grades_is_graded_once_in_all_passes(tmp_path: Path) -> None:
+    graded: list[tuple[str, str]] = []
+
+    def given(expected: str, text: str) -> bool:
+        graded.append((expected, text))
+        return expected in text
+
+    items = [Item(f"sum-{n}", (Message("user", f"What is 2 + 2? ({n})"),), "given", str(n)) for n in range(5)]
+    for criteria in ("", "Be brief."):  # the second time: what is missing is found first, then the judge is asked
+        graded.clear()
+        order = order_of(tmp_path, items, recipe_of(config_of(), criteria=criteria), ARMS)
+        opener, store = Opener(), CallStore(order.folder, dict.fromkeys(order.models, "same"))
+        try:
+            await evaluate_opening(order, store, opener, given)
+        finally:
+            store.close()
+        assert opener.started
+        assert len(graded) == len(set(graded)) > 0

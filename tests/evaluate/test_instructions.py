@@ -36,8 +36,8 @@ CASES: list[tuple[str, dict[str, Any], str, str]] = [
     (
         "length_constraints:number_words",
         {"relation": "less than", "num_words": 4},
-        "It's just three",
-        "Now it is four words",
+        "It's two",
+        "It's three words",
     ),
     (
         "length_constraints:nth_paragraph_first_word",
@@ -47,6 +47,22 @@ CASES: list[tuple[str, dict[str, Any], str, str]] = [
     ),
     ("detectable_content:number_placeholders", {"num_placeholders": 2}, "Dear [name], of [place]", "Dear [name]"),
     ("detectable_content:postscript", {"postscript_marker": "P.S."}, "Bye.\nP.S. More.", "Bye."),
+    ("detectable_content:postscript", {"postscript_marker": "P.S."}, "Bye.\n**P.S.** More.", "Bye.\n**PS** More."),
+    ("detectable_content:postscript", {"postscript_marker": "P.P.S"}, "Bye. And p. p. s. more.", "Bye. P.S. More."),
+    ("detectable_content:postscript", {"postscript_marker": "N.B."}, "Bye, n.b. more.", "Bye."),
+    ("length_constraints:number_paragraphs", {"num_paragraphs": 2}, "One. *** Two.", "One. *** *** Two."),
+    ("length_constraints:number_paragraphs", {"num_paragraphs": 1}, "***\nOne.\n***", "One.\n***\nTwo."),
+    ("detectable_format:number_bullet_lists", {"num_bullets": 1}, "+ none\n- one", "+ none\n+ none"),
+    (
+        "length_constraints:nth_paragraph_first_word",
+        {"num_paragraphs": 1, "nth_paragraph": 1, "first_word": "well-known"},
+        '"Well-known, it is.',
+        "Well, known.",
+    ),
+    ("detectable_format:constrained_response", {}, "So: My answer is no.", "so: my answer is no."),
+    ("change_case:english_capital", {}, "HELLO WORLD", "DER HUND IST NICHT DAS"),
+    ("change_case:english_capital", {}, "THE RIVER IS DEEP", "ПРИВЕТ МИР"),
+    ("change_case:english_lowercase", {}, "hello world", "le chat est dans les bois"),
     ("detectable_format:number_bullet_lists", {"num_bullets": 2}, "* one\n* two", "* one\n* two\n- three"),
     ("detectable_format:constrained_response", {}, "My answer is maybe.", "Perhaps."),
     ("detectable_format:number_highlighted_sections", {"num_highlights": 2}, "*one* and **two**", "*one*"),
@@ -74,7 +90,9 @@ CASES: list[tuple[str, dict[str, Any], str, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("name", "arguments", "kept", "broken"), CASES, ids=[case[0] for case in CASES])
+@pytest.mark.parametrize(
+    ("name", "arguments", "kept", "broken"), CASES, ids=[f"{case[0]}-{number}" for number, case in enumerate(CASES)]
+)
 def test_kept_and_broken(name: str, arguments: dict[str, Any], kept: str, broken: str) -> None:
     assert follows(name, arguments, kept, "?") is True
     assert follows(name, arguments, broken, "?") is False

@@ -111,13 +111,35 @@ def preferring(word: str, bias: float = 0.0) -> Judge:
 
 async def test_a_pair_is_read_in_both_orders() -> None:
     pair = item("pair")
-    clear = await JudgeGrader("judge", preferring("good"), pair).pair("a good one", "a bad one")
+    clear = await JudgeGrader("judge", preferring("good"), pair).pair(["a good one"], ["a bad one"])
     assert clear.score == pytest.approx(1 / (1 + math.exp(-3)))
-    lost = await JudgeGrader("judge", preferring("good"), pair).pair("a bad one", "a good one")
+    lost = await JudgeGrader("judge", preferring("good"), pair).pair(["a bad one"], ["a good one"])
     assert lost.score == pytest.approx(1 - (clear.score or 0))
-    partial = await JudgeGrader("judge", preferring("none of them", 50.0), pair).pair("this", "that")
+    partial = await JudgeGrader("judge", preferring("none of them", 50.0), pair).pair(["this"], ["that"])
     assert partial.score == pytest.approx(0.5)
-    assert (await JudgeGrader("judge", preferring("x"), pair).pair("same ", "same")).score == 0.5
+    assert (await JudgeGrader("judge", preferring("x"), pair).pair(["same "], ["same"])).score == 0.5
+
+
+async def test_pairs_are_compared_turn_by_turn_each_in_its_own_conversation() -> None:
+    judge = preferring("good second")
+    talk = item("pair", then=("And its mouth?",))
+    grade = await JudgeGrader("judge", judge, talk).pair(["our first", "a good second"], ["their first", "a second"])
+    assert len(judge.seen) == 4
+    assert not any("And its mouth?" in seen or "second" in seen for seen in judge.seen[:2])
+    for seen in judge.seen[2:]:
+        answers = re.findall(r"<answer [AB] \w+>\n(.*?)\n</answer", seen, re.DOTALL)
+        assert sorted(answers) == [
+            f"assistant: {first}\n\nuser: And its mouth?\n\nassistant: {second}"
+            for first, second in (("our first", "a good second"), ("their first", "a second"))
+        ]
+        assert "last reply" in seen
+    assert grade.score == pytest.approx((0.5 + 1 / (1 + math.exp(-3))) / 2)
+    judge.seen.clear()
+    same = await JudgeGrader("judge", judge, talk).pair(["first", "a good second"], ["first", "a second"])
+    assert len(judge.seen) == 2
+    assert same.score == grade.score
+    lacking = await JudgeGrader("judge", preferring("nothing"), talk).pair(["first", "second"], ["first"])
+    assert lacking.score == pytest.approx(0.5)
 
 
 async def test_an_answer_cannot_close_its_fence_or_end_a_turn() -> None:

@@ -90,6 +90,44 @@ async def test_what_failed_is_told(tmp_path: Path) -> None:
     assert "cyd 6" in told
 
 
+async def test_failed_items_have_no_part_in_the_seconds_but_in_the_tokens(tmp_path: Path) -> None:
+    found = await evaluated(tmp_path, 5, ("vote",))
+    arm = found.arms[3]
+    timed = tuple(
+        replace(said, calls=tuple(replace(one, timing=Timing(3.0)) for one in said.calls)) for said in arm.said
+    )
+    failed = tuple(replace(said, failure="quorum_not_met", calls=said.calls[:1]) for said in timed[:3])
+    holed = replace(arm, said=(*failed, *timed[3:]))
+    results = measured(replace(found, arms=(*found.arms[:3], holed)))
+    assert results.arm("vote").seconds == 3.0
+    assert results.arm("vote").tokens == sum((said.tokens for said in holed.said), Tokens())
+    assert any("vote 3" in warning and "no part in the seconds" in warning for warning in results.warnings)
+    gone = replace(arm, said=tuple(replace(said, failure="x") for said in timed))
+    without = replace(found, arms=(*found.arms[:3], gone))
+    assert measured(without).arm("vote").seconds is None
+    assert b"<!doctype" in eval_page({"set": "s", "fusion": "f"}, measured(without), study(without), without)
+
+
+async def test_self_samples_that_are_not_as_many_tokens_are_warned_of(tmp_path: Path) -> None:
+    found = await evaluated(tmp_path, 5, ("best-of", "self-vote"))
+    (told,) = (warning for warning in measured(found).warnings if "not as many tokens" in warning)
+    assert "self-vote" in told
+    assert "best-of" in told
+    alike = await evaluated(tmp_path / "alike", 5, ("self-vote",))
+    assert not any("not as many tokens" in warning for warning in measured(alike).warnings)
+
+
+async def test_a_gain_without_variance_is_warned_of(tmp_path: Path) -> None:
+    found = await evaluated(tmp_path, 6, ("best-of", "vote"))
+    won = [replace(one, grades=(Grade(float(one.arm.kind == "fusion")),) * 6) for one in found.arms]
+    results = measured(replace(found, arms=tuple(won)))
+    gain = results.arm("vote").gain
+    assert gain is not None
+    assert (gain.low, gain.value, gain.high) == (1, 1, 1)
+    assert any("vote, best-of is the same on every item" in warning for warning in results.warnings)
+    assert not any("scored the same" in warning for warning in results.warnings)
+
+
 async def test_without_any_fusion_arm_there_is_no_main_one(tmp_path: Path) -> None:
     found = await evaluated(tmp_path, 6, ("oracle",))
     results = measured(found)

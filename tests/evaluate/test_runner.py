@@ -205,3 +205,13 @@ async def test_the_folder_holds_figures_texts_and_a_page(tmp_path: Path) -> None
     assert [line["id"] for line in lines] == [f"sum-{n}" for n in range(10)]
     assert set(lines[0]["arms"]) == {arm.name for arm in results.arms}
     assert (tmp_path / "report.html").read_bytes().startswith(b"<!doctype html>")
+
+
+async def test_a_turn_that_fails_still_costs_what_its_calls_cost(tmp_path: Path) -> None:
+    config = config_of(CONFIG.replace('answers: ["It is 7."]', "fail_rate: 1.0"))
+    talk = [Item("talk", (Message("user", "What is 2 + 2?"),), "points", [], then=("And why?",))]
+    evaluated = await run(order_of(tmp_path, talk, recipe_of(config, quorum=3), ("best-of",)), engines_of(config))
+    said = evaluated.arm("best-of").said[0]
+    assert said.failure == "quorum_not_met"
+    assert sorted(call.model for call in said.calls) == ["ada", "bob"]
+    assert said.tokens.completion > 0

@@ -11,14 +11,35 @@ import pytest
 
 from local_fusion.evaluate.code_scorer import CodeScorer, code_of, program_of
 from local_fusion.evaluate.items import Item
-from local_fusion.evaluate.sandbox import Limits, Outcome, has_namespace, run_python
+from local_fusion.evaluate.sandbox import Hold, Limits, Outcome, best_hold, run_python
 from local_fusion.types import Message
 
-SHORT = Limits(wall_s=2.0, cpu_s=1)
+SHORT = Limits(wall_s=20.0, cpu_s=2)
+HURRIED = Limits(wall_s=2.0, cpu_s=1)
 
 
-async def test_a_program_that_prints_the_word_last_passes() -> None:
-    assert await run_python("print('some'); print('word')", "word") == Outcome(True, "passed")
+HOLDS = [Hold("nothing"), *([best_hold()] if best_hold().by != "nothing" else [])]
+shut = pytest.mark.skipif(best_hold().by == "nothing", reason="no namespaces here")
+whole = pytest.mark.skipif(best_hold().by != "all", reason="no mounts of one's own here")
+held = pytest.mark.parametrize("hold", HOLDS, ids=[hold.by for hold in HOLDS])
+
+
+@held
+async def test_a_program_that_runs_to_its_end_passes(hold: Hold) -> None:
+    assert await run_python("print('some', end='')", hold=hold) == Outcome(True, "passed")
+
+
+@held
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import os; print(open('main.py').read()); os._exit(0)",
+        "import os, sys; print(sys.stdin.read(), sys.argv, dict(os.environ)); os._exit(0)",
+        "import __main__, sys; print(vars(__main__)); sys.exit(0)",
+    ],
+)
+async def test_what_can_be_read_does_not_pass(source: str, hold: Hold) -> None:
+    assert not (await run_python(source, SHORT, hold)).passed
 
 
 @pytest.mark.parametrize(
@@ -30,45 +51,86 @@ async def test_a_program_that_prints_the_word_last_passes() -> None:
         ("import time; time.sleep(60)", "did not end within 2 s"),
         ("while True: pass", "signal|did not end|exit code"),
         ("x = bytearray(3 << 30)", "MemoryError"),
-        ("open('big', 'wb').write(b'x' * (1 << 26)); print('word')", "OSError"),
+        ("open('big', 'wb').write(b'x' * (1 << 26))", "OSError"),
         ("files = [open('f', 'w') for _ in range(1000)]", "OSError"),
         ("def broken(:", "SyntaxError"),
     ],
 )
 async def test_what_breaks_a_limit_or_fails_does_not_pass(source: str, told: str) -> None:
-    outcome = await run_python(source, "word", SHORT)
+    outcome = await run_python(source, HURRIED if "did not end" in told else SHORT)
     assert not outcome.passed
     assert any(part in outcome.detail for part in told.split("|")), outcome
     assert "secret" not in outcome.detail
 
 
 async def test_a_flood_of_output_is_read_and_not_kept() -> None:
-    outcome = await run_python("for _ in range(200_000): print('x' * 50)\nprint('word')", "word", Limits(wall_s=20))
+    outcome = await run_python("for _ in range(200_000): print('x' * 50)\n", Limits(wall_s=20))
     assert outcome.passed
 
 
+@shut
 async def test_there_is_no_network() -> None:
-    if not has_namespace():
-        pytest.skip("no user namespaces here")
-    source = "import socket; socket.create_connection(('127.0.0.1', 9), 1); print('word')"
-    assert not (await run_python(source, "word", SHORT)).passed
-    interfaces = "import socket; print([name for _, name in socket.if_nameindex()]); print('word')"
-    assert (await run_python(interfaces, "word", SHORT)).passed
+    source = "import socket; socket.create_connection(('127.0.0.1', 9), 1)"
+    assert not (await run_python(source, SHORT)).passed
+    interfaces = "import socket; assert [name for _, name in socket.if_nameindex()] == ['lo']"
+    assert (await run_python(interfaces, SHORT)).passed
 
 
-async def test_children_die_with_the_program() -> None:
+@whole
+async def test_nothing_outside_its_folder_is_written_or_deleted(tmp_path: Path) -> None:
+    (tmp_path / "kept").write_text("as it was")
+    source = f"""
+import errno, os, subprocess
+for spoil in (
+    lambda: open({str(tmp_path / "kept")!r}, "w"),
+    lambda: open({str(tmp_path / "new")!r}, "w"),
+    lambda: os.unlink({str(tmp_path / "kept")!r}),
+    lambda: os.chmod({str(tmp_path / "kept")!r}, 0),
+    lambda: open("/dev/shm/lf-spoilt", "w"),
+    lambda: open("/tmp/lf-spoilt", "w"),
+):
+    try:
+        spoil()
+    except OSError as problem:
+        assert problem.errno == errno.EROFS, problem
+    else:
+        raise SystemError("written")
+tried = ["mount -o remount,rw /", "umount /tmp", "umount -l .", "unshare --map-root-user --mount mount -o remount,rw /"]
+for command in tried:
+    subprocess.run(command.split(), capture_output=True)
+try:
+    open({str(tmp_path / "kept")!r}, "w")
+except OSError:
+    open("own", "w").write("x")
+"""
+    assert await run_python(source, Limits(wall_s=20)) == Outcome(True, "passed")
+    assert not (tmp_path / "new").exists()
+    assert (tmp_path / "kept").read_text() == "as it was"
+
+
+@whole
+async def test_all_files_together_are_limited() -> None:
+    fill = "for n in range({}): open(str(n), 'wb').write(b'x' * (4 << 20))"
+    assert (await run_python(fill.format(12), SHORT)).passed
+    assert (await run_python(fill.format(20), SHORT)).detail == "OSError"
+
+
+@held
+@pytest.mark.parametrize("then", ["", "while True: time.sleep(1)"], ids=["ended", "killed"])
+async def test_children_die_with_the_program(hold: Hold, then: str) -> None:
     mark = f"lf-child-{time.time_ns()}"
     source = (
         "import os, sys, time\n"
         "for _ in range(3):\n"
         "    if os.fork() == 0:\n"
         "        os.setsid()\n"
-        f"        os.execv(sys.executable, [sys.executable, '-c', 'import time; time.sleep(50)', '{mark}'])\n"
-        "time.sleep(0.2)\nprint('word')"
+        "        if os.fork() == 0:\n"
+        f"            os.execv(sys.executable, [sys.executable, '-c', 'import time; time.sleep(50)', '{mark}'])\n"
+        "        os._exit(0)\n"
+        f"time.sleep(0.2)\nprint('begun')\n{then}"
     )
-    if not has_namespace():
-        pytest.skip("no user namespaces here: a child with a session of its own outlives the program")
-    await run_python(source, "word", Limits(wall_s=5))
+    outcome = await run_python(source, Limits(wall_s=4 if then else 20), hold)
+    assert outcome.passed == (not then), outcome
     await asyncio.sleep(0.3)
     assert mark not in _running()
 
@@ -80,9 +142,9 @@ def _running() -> str:
 async def test_the_environment_and_the_folder_are_empty(tmp_path: Path) -> None:
     source = (
         "import os\nassert os.listdir('.') == ['main.py'], os.listdir('.')\n"
-        "assert set(os.environ) <= {'PATH', 'HOME', 'TMPDIR', 'LC_ALL'}, list(os.environ)\nprint('word')"
+        "assert set(os.environ) <= {'PATH', 'HOME', 'TMPDIR', 'LC_ALL'}, list(os.environ)\n"
     )
-    assert (await run_python(source, "word")).passed
+    assert (await run_python(source)).passed
 
 
 DOUBLE = Item(
@@ -116,4 +178,4 @@ async def test_code_is_graded_by_its_tests(text: str, score: float) -> None:
 def test_the_block_that_defines_the_function_is_taken() -> None:
     assert code_of("```\na\n```\n```py\ndef f(): pass\n```", "f") == "def f(): pass"
     assert code_of("def f(): pass", "f") == "def f(): pass"
-    assert program_of(DOUBLE, "```python\ndef double(n): return 2*n\n```", "w").startswith("import math")
+    assert program_of(DOUBLE, "```python\ndef double(n): return 2*n\n```").startswith("import math")

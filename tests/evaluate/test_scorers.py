@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from time import perf_counter
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from hypothesis import given
@@ -30,6 +32,10 @@ def score(match: str, expected: Any, text: str, question: str = "?", **details: 
         ("-3", "It is -3.", 1.0),
         (18, r"So it is \boxed{18}, out of 20.", 1.0),
         ("many", "72", None),
+        (12, "#### 6 * 2 = 12", 1.0),
+        (12, "The answer is 6 * 2 = $12.", 1.0),
+        (12, r"\boxed{x = 12}", 1.0),
+        (12, "#### 12 = 3 * 4", 1.0),
     ],
 )
 def test_number(expected: Any, text: str, right: float | None) -> None:
@@ -47,6 +53,22 @@ def test_number(expected: Any, text: str, right: float | None) -> None:
         ("C", "The answer is (D).", 0.0),
         ("C", "I do not know.", 0.0),
         ("J", "Answer: J", 1.0),
+        ("B", "A. no\nB. this one\nD. no\n\nAnswer: B", 1.0),
+        ("B", "(A) no\n(B) this one\n(D) no\n\n**Answer: (B)**", 1.0),
+        ("B", "A) wrong\nB) right\nC) wrong\n\n\\boxed{B}", 1.0),
+        ("B", "A) wrong\nB) right\n\n$\\boxed{\\text{(B)}}$", 1.0),
+        ("B", "The answer is (b).", 1.0),
+        ("B", "The answer is: b", 1.0),
+        ("B", "(A) Helium\n(B) Carbon dioxide\n(C) Neon\nI choose (B)", 1.0),
+        ("B", "(A) Helium\n(B) Carbon dioxide\nPlants take in (B), as is known.", 1.0),
+        ("B", "the correct option is B", 1.0),
+        ("B", "The correct answer is option B.", 1.0),
+        ("B", "So the answer to the question is therefore **B**, not C.", 1.0),
+        ("B", "Options A and C are wrong, and D is absurd. B is the correct answer.", 1.0),
+        ("B", "#### B", 1.0),
+        ("A", "The answer is a matter of taste.", 0.0),
+        ("D", "A. no\nB. perhaps\nD. no", 0.0),
+        ("I", "I think so.\nI", 1.0),
     ],
 )
 def test_choice(expected: str, text: str, right: float) -> None:
@@ -95,6 +117,40 @@ def test_json(expected: Any, text: str, schema: bool, right: float) -> None:
     assert score("json", expected, text, schema=schema) == right
 
 
+def test_only_letters_of_the_options_count() -> None:
+    assert score("choice", "B", "The answer is (B), that is what\nI", options=4) == 1.0
+    assert score("choice", "B", "(B)\nI", options=["x", "y"]) == 1.0
+    assert score("choice", "B", "(B)\nI") == 0.0
+
+
+class _Asked(BaseHTTPRequestHandler):
+    seen: ClassVar[list[str]] = []
+
+    def do_GET(self) -> None:
+        self.seen.append(self.path)
+        self.send_response(404)
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        return
+
+
+def test_a_schema_that_leads_elsewhere_is_none_and_nothing_is_fetched() -> None:
+    with HTTPServer(("127.0.0.1", 0), _Asked) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        try:
+            address = f"http://127.0.0.1:{server.server_port}/schema.json"
+            assert score("json", {"$ref": address}, "{}", schema=True) is None
+        finally:
+            server.shutdown()
+            thread.join()
+    assert _Asked.seen == []
+    for wrong in ({"$ref": "#/$defs/none"}, {"type": 3}, {"type": "string", "pattern": "("}, {"$ref": "#"}):
+        assert score("json", wrong, '"text"', schema=True) is None
+    assert score("json", {"$ref": "#/$defs/n", "$defs": {"n": {"type": "integer"}}}, "3", schema=True) == 1.0
+
+
 def test_instructions_must_all_be_kept_and_an_unknown_one_is_not_wrong() -> None:
     rules = [
         {"id": "punctuation:no_comma", "arguments": {}},
@@ -133,7 +189,9 @@ def test_any_text_has_a_grade(text: str, match: str) -> None:
 
 
 @pytest.mark.parametrize("match", list(PURE))
-@pytest.mark.parametrize("piece", ["*a", "[a", "1,", "a b. ", "- \n", "{", "####", "\\boxed{", "answer is "])
+@pytest.mark.parametrize(
+    "piece", ["*a", "[a", "1,", "a b. ", "- \n", "{", "####", "\\boxed{", "answer is ", "answer ", "option "]
+)
 def test_long_texts_are_graded_in_time(match: str, piece: str) -> None:
     begun = perf_counter()
     score(match, EXPECTED[match], piece * (200_000 // len(piece)))

@@ -201,19 +201,42 @@ def test_a_set_is_found_by_file_by_name_and_by_variable(tmp_path: Path, monkeypa
         find_set("ours", None)
 
 
-def test_a_baseline_makes_pairs_of_the_items_it_answers(tmp_path: Path) -> None:
+def test_a_baseline_makes_pairs_of_all_items_turn_by_turn(tmp_path: Path) -> None:
     questions = written(tmp_path, ROWS["arena-hard"], {**ROWS["arena-hard"], "uid": "u2"})
-    answer = {"uid": "u1", "model": "m", "messages": [{"role": "assistant", "content": {"answer": "Sorted."}}]}
-    found = read_set(questions, written(tmp_path, answer, name="answers.jsonl"))
-    assert found.items[0].details["baseline"] == "Sorted."
-    assert "baseline" not in found.items[1].details
-    other = {"question_id": 999, "choices": [{"index": 0, "turns": ["a", "b"]}]}
-    with pytest.raises(InputError, match="none of the items"):
-        read_set(questions, written(tmp_path, other, name="answers.jsonl"))
+
+    def arena(uid: str) -> dict[str, Any]:
+        turns = [
+            {"role": "user", "content": "Sort it."},
+            {"role": "assistant", "content": {"answer": f"Sorted {uid}."}},
+        ]
+        return {"uid": uid, "model": "m", "messages": turns}
+
+    found = read_set(questions, written(tmp_path, arena("u1"), arena("u2"), name="answers.jsonl"))
+    assert [item.details["baseline"] for item in found.items] == [("Sorted u1.",), ("Sorted u2.",)]
     talks = written(tmp_path, ROWS["mt-bench"])
     own = {"question_id": 81, "choices": [{"index": 0, "turns": ["a", "b"]}]}
     pair = read_set(talks, written(tmp_path, own, name="answers.jsonl")).items[0]
-    assert (pair.match, pair.details["baseline"]) == ("pair", "b")
+    assert (pair.match, pair.details["baseline"]) == ("pair", ("a", "b"))
+
+
+def test_a_baseline_that_does_not_fit_is_refused(tmp_path: Path) -> None:
+    questions = written(tmp_path, ROWS["arena-hard"], {**ROWS["arena-hard"], "uid": "u2"})
+    first = {"uid": "u1", "messages": [{"role": "assistant", "content": "Sorted."}]}
+    answers = written(tmp_path, first, name="answers.jsonl")
+    with pytest.raises(InputError, match="only 1 of 2 items"):
+        read_set(questions, answers)
+    assert read_set(questions, answers, limit=1).items[0].details["baseline"] == ("Sorted.",)
+    other = {"question_id": 999, "choices": [{"index": 0, "turns": ["a", "b"]}]}
+    with pytest.raises(InputError, match="none of the items"):
+        read_set(questions, written(tmp_path, other, name="answers.jsonl"))
+    short = {"question_id": 81, "choices": [{"index": 0, "turns": ["a"]}]}
+    with pytest.raises(InputError, match="has 2 turns and the answer to beat 1"):
+        read_set(written(tmp_path, ROWS["mt-bench"]), written(tmp_path, short, name="answers.jsonl"))
+    mixed = [{"prompt": "p", "match": "pair", "expected": "To beat."}, {"prompt": "q", "match": "pair"}]
+    with pytest.raises(InputError, match="1 of 2 items to compare in pairs"):
+        read_set(written(tmp_path, *mixed))
+    talk = {"prompt": "p", "then": ["And?"], "match": "pair", "expected": ["One.", "Two."]}
+    assert read_set(written(tmp_path, talk)).items[0].details["baseline"] == ("One.", "Two.")
 
 
 def test_ids_never_hold_a_slash_and_the_first_are_the_first(tmp_path: Path) -> None:

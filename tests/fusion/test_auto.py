@@ -7,7 +7,6 @@ import asyncio
 from fusion_fakes import FakeEngine, completion, engines_of, hang, judge_says, prefers, recipe_of, request_of
 
 from local_fusion.fusion.fuse import fuse
-from local_fusion.types import Sampling
 
 ASK = "What is 47 + 38?"
 LONG = {name: f"{name} tells a long story. " * 20 for name in "abc"}
@@ -113,5 +112,5 @@ async def test_a_schema_is_for_the_writer():
 
 async def test_an_answer_longer_than_the_client_allows_is_written_anew():
     engines = with_judge(a="85 " * 3, b="85 " * 3, c="85 " * 3)
-    fused = await fuse(request_of(ASK, sampling=Sampling(max_tokens=2)), recipe_of(), engines)
+    fused = await fuse(request_of(ASK, max_tokens=2), recipe_of(), engines)
     assert fused.model == "judge"

@@ -140,7 +140,7 @@ async def test_labels_that_the_engine_did_not_see_do_not_break_the_mean(bad):
 async def test_the_client_s_schema_length_and_stop_hold_for_the_chosen_answer_but_not_its_temperature():
     engines = engines_of(a='{"x": 1} END more', b="", judge="x")
     request = request_of(
-        sampling=Sampling(temperature=0.0, max_tokens=50, stop=("END",)), json_schema={"type": "object"}
+        sampling=Sampling(temperature=0.0, stop=("END",)), max_tokens=50, json_schema={"type": "object"}
     )
     fused = await fuse(request, recipe_of(("a", "b", "judge"), mode="best-of"), engines)
     (call,) = engines["a"].calls

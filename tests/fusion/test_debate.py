@@ -131,3 +131,16 @@ async def test_others_that_do_not_fit_the_member_leave_it_its_answer():
     fused = await fuse(request_of("Tell."), recipe_of(("a", "b", "judge"), mode="debate"), engines)
     assert [failure.reason for failure in fused.receipt.failures] == ["context_exceeded"]
     assert fused.model == "a"
+
+
+@pytest.mark.parametrize("then", ["vote", "merge"])
+async def test_one_answer_alone_is_not_debated(then):
+    engines = engines_of(a="a long answer", b="", judge=FakeEngine("judge", judge_says('{"x": 1}')))
+    request = request_of(json_schema={"type": "object"})
+    recipe = recipe_of(("a", "b", "judge"), mode="debate", debate_then=then)
+    fused = await fuse(request, recipe, engines)
+    assert fused.receipt.mode == "debate"
+    assert engines["a"].stages() == ["panel"]
+    if then == "merge":
+        assert (fused.text, fused.model) == ('{"x": 1}', "judge")
+        assert fused.receipt.why.startswith("only one answer came, so there was no debate")

@@ -8,7 +8,7 @@ from fusion_fakes import FakeEngine, engines_of, hang, judge_says, later, prefer
 
 from local_fusion.errors import CallError
 from local_fusion.fusion.fuse import fuse
-from local_fusion.types import Message
+from local_fusion.types import Message, ToolCall
 
 FIVE = ("a", "b", "c", "d", "e", "judge")
 
@@ -128,3 +128,17 @@ async def test_the_deadline_in_a_later_layer_returns_an_answer_of_the_layer_befo
     fused = await fuse(request_of(), recipe_of(FIVE, mode="layered", deadline_s=0.6), engines)
     assert "-panel" in fused.text
     assert all(engine.running == 0 for engine in engines.values())
+
+
+async def test_others_answers_are_never_put_into_a_tool_s_result():
+    engines = engines_of(a="alpha secret", b="beta secret", judge=FakeEngine("judge", judge_says()))
+    messages = (
+        Message("user", "look it up"),
+        Message("assistant", "", tool_calls=(ToolCall("c1", "look", "{}"),)),
+        Message("tool", "the result", tool_call_id="c1"),
+    )
+    await fuse(request_of(messages=messages), recipe_of(("a", "b", "judge"), mode="layered"), engines)
+    (later_call,) = [call for call in engines["a"].calls if call.stage == "layer"]
+    assert later_call.messages[:3] == messages
+    assert later_call.messages[3].role == "user"
+    assert "secret" in later_call.messages[3].content

@@ -247,3 +247,25 @@ async def test_a_listener_that_raises_is_heard_of():
 
     with pytest.raises(RuntimeError, match="own bug"):
         await fuse(request_of(), recipe_of(("a", "judge")), engines_of(a="alpha", judge="x"), Listener(hear))
+
+
+async def test_an_engine_s_own_time_out_is_a_failure_where_no_limit_is_set():
+    engines = engines_of(a="alpha", b=lambda call: TimeoutError(), judge="x")
+    recipe = recipe_of(("a", "b", "judge"), mode="best-of", member_timeout_s=None)
+    fused = await fuse(request_of(), recipe, engines)
+    assert reasons(fused) == {"b": "timeout"}
+    assert fused.receipt.failures[0].error == "b: the engine's own time for the call was up"
+
+
+async def test_engines_that_say_nothing_of_themselves_hold_up_no_result_after_the_deadline():
+    class Silent(FakeEngine):
+        async def info(self):
+            await asyncio.Event().wait()
+
+    engines = {name: Silent(name, "8") for name in "abc"} | {"d": Silent("d", lambda call: hang())}
+    recipe = recipe_of(tuple("abcd"), judge="a", mode="vote", deadline_s=0.3, early_exit=False)
+    begun = asyncio.get_running_loop().time()
+    fused = await fuse(request_of("What is 4 + 4?"), recipe, engines)
+    assert asyncio.get_running_loop().time() - begun < 4.5
+    assert fused.text == "8"
+    assert fused.receipt.versions == {}

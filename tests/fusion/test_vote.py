@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 from fusion_fakes import FakeEngine, engines_of, hang, later, prefers, recipe_of, request_of
 
+from local_fusion.answers import Reader
 from local_fusion.fusion.events import EarlyExit, Listener
 from local_fusion.fusion.fuse import fuse
 
@@ -108,3 +111,51 @@ async def test_at_the_deadline_the_votes_that_are_in_count(deadline):
     fused = await fuse(request_of(ASK), recipe, engines)
     assert fused.text == "85"
     assert fused.degraded == ("2 of 4 panel answers are missing (2 deadline)",)
+
+
+APPLES = "How many apples are 40 and 45 apples together?"
+
+
+@pytest.mark.parametrize("early_exit", [True, False])
+@pytest.mark.parametrize("mode", ["vote", "auto"])
+async def test_one_that_says_no_number_does_not_outvote_those_that_do(mode, early_exit):
+    engines = {
+        "a": FakeEngine("a", "It comes to 85 fruits.", certainty=0.8),
+        "b": FakeEngine("b", "85.", certainty=0.85),
+        "c": FakeEngine("c", lambda call: later(0.1, "I do not know."), certainty=0.99),
+        "judge": FakeEngine("judge", read=prefers("do not know")),
+    }
+    fused = await fuse(request_of(APPLES), recipe_of(mode=mode, early_exit=early_exit), engines)
+    assert fused.text == "85."
+    assert fused.receipt.early_exit is early_exit
+
+
+@pytest.mark.parametrize("early_exit", [True, False])
+async def test_no_early_exit_where_the_kind_of_value_may_still_change(early_exit):
+    """By their words two lead by more than is out; but one more number makes it a question of numbers."""
+    said = {"a": "plenty", "b": "plenty", "c": "It comes to 85 fruits.", "d": "85."}
+    engines = {name: FakeEngine(name, text, certainty=None if name in "ab" else 0.9) for name, text in said.items()}
+    engines |= engines_of(e=lambda call: later(0.1, "85"), judge="x")
+    recipe = recipe_of((*"abcde", "judge"), mode="vote", early_exit=early_exit)
+    fused = await fuse(request_of(APPLES), recipe, engines)
+    assert fused.receipt.early_exit is False
+    assert "85" in fused.text
+
+
+@pytest.mark.parametrize("seed", range(40))
+async def test_an_early_exit_finds_what_the_whole_panel_finds(seed):
+    draw = random.Random(seed)
+    said = [draw.choice(["85", "85.", "84", "plenty", "It comes to 85 fruits.", "I do not know."]) for _ in range(5)]
+    sure = [draw.choice([0.5, 0.9, 0.99, None]) for _ in range(5)]
+    names = tuple("abcde")
+    texts = []
+    for early_exit in (True, False):
+        engines = {
+            name: FakeEngine(name, lambda call, n=n: later(0.002 * n, said[n]), certainty=sure[n])
+            for n, name in enumerate(names)
+        }
+        engines["judge"] = FakeEngine("judge")
+        recipe = recipe_of((*names, "judge"), mode="vote", early_exit=early_exit)
+        fused = await fuse(request_of(APPLES), recipe, engines)
+        texts.append(Reader(APPLES).compare([fused.text, "85"]).keys)
+    assert texts[0] == texts[1]

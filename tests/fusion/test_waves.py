@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from fusion_fakes import FakeEngine, engines_of, recipe_of, request_of
+from fusion_fakes import FakeEngine, engines_of, later, recipe_of, request_of
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -78,3 +78,16 @@ def test_the_rule_is_that_of_a_beta_distribution(first, second, expected):
 def test_more_votes_for_the_leader_never_make_it_less_sure(first, second):
     assert leads(first + 1, second) >= leads(first, second) - 1e-6
     assert leads(first, second) + leads(second, first) == pytest.approx(1.0, abs=1e-5)
+
+
+async def test_the_grace_time_begins_with_the_quorum_and_not_with_a_failure():
+    panel = [{"model": name, "samples": 2} for name in "abc"]
+    engines = engines_of(a=lambda call: CallError("down"), judge="x")
+    for name in "bc":
+        engines[name] = FakeEngine(name, lambda call: later(0.6, "8"))
+    recipe = recipe_of(
+        ("a", "b", "c", "judge"), panel=panel, mode="vote", exit_confidence=0.6, straggler_grace_s=0.1, quorum=2
+    )
+    fused = await fuse(request_of("What is 4 + 4?"), recipe, engines)
+    assert {answer.model for answer in fused.receipt.answers} == {"b", "c"}
+    assert {failure.reason for failure in fused.receipt.failures} == {"engine_error"}

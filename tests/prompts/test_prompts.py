@@ -1,6 +1,8 @@
 """The judge's words: one shared prefix, anonymous and fenced candidates, a schema that bounds everything."""
 
 import json
+import tracemalloc
+from importlib import resources
 from pathlib import Path
 
 import jsonschema
@@ -151,3 +153,47 @@ def test_criteria_reach_the_judge() -> None:
     brief = make_brief(REQUEST, ANSWERS, seed=1)
     for name in ("default", "short"):
         assert "safety first" in load_prompts(name).pick(brief, "safety first")[0].content
+
+
+@pytest.mark.parametrize(
+    ("template", "told"),
+    [
+        ('pick: "{% if x %}oops"\n', "line 1: pick: Unexpected end of template"),
+        ("pick: Choose.\nwrite: |\n  Write\n  {{ nosuch }}\n", "line 4: write: there is no variable 'nosuch'"),
+        (
+            'guard: "{% if swapped %}{{ lable }}{% endif %}"',
+            "guard: there is no variable 'lable'; known are label, swapped",
+        ),
+        ("layer: |\n  Hi\n  {% for c in candidates %}\n  {{ c.lable }}\n  {% endfor %}\n", "line 4: layer: it cannot"),
+        ('opening: "{{ request[0].content }}"', "opening: it cannot be rendered"),
+        ('pick: "{{ 1 // 0 }}"', "pick: it cannot be rendered: "),
+        ("pick: 2024-13-45", "expected a mapping"),
+    ],
+)
+def test_a_mistake_in_own_templates_is_told_when_they_are_loaded(tmp_path: Path, template: str, told: str) -> None:
+    (tmp_path / "mine.yaml").write_text(template)
+    with pytest.raises(ConfigError) as caught:
+        load_prompts("mine.yaml", tmp_path)
+    assert told in caught.value.message
+    assert "mine.yaml" in caught.value.message
+
+
+@pytest.mark.parametrize("name", ["default", "short"])
+def test_the_shipped_sets_have_no_such_mistake(name: str, tmp_path: Path) -> None:
+    text = resources.files("local_fusion.prompts").joinpath(f"{name}.yaml").read_text("utf-8")
+    (tmp_path / "own.yaml").write_text(text)
+    assert load_prompts("own.yaml", tmp_path).digest == load_prompts(name).digest
+
+
+def test_criteria_of_many_requests_are_not_all_remembered() -> None:
+    prompts = load_prompts("default")
+    brief = make_brief(REQUEST, ANSWERS, seed=1)
+    prompts.pair(brief, "A", "B", "first " + "x" * 8000)
+    tracemalloc.start()
+    try:
+        for number in range(500):
+            assert f"rubric {number} " in prompts.pick(brief, f"rubric {number} " + "x" * 8000)[0].content
+        kept, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert kept < 1_000_000

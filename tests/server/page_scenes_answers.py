@@ -38,7 +38,7 @@ def panel_streams_then_the_answer_comes(visit: Visit) -> None:
         for name in ("Consensus", "Contradictions", "Partial coverage", "Unique insights", "Blind spots"):
             expect(page.locator(".analysis")).to_contain_text(name)
         page.get_by_text("Time and tokens").click()
-        expect(page.locator(".timeline li")).to_have_count(page.locator(".timeline li").count())
+        expect(page.locator(".timeline li")).not_to_have_count(0)
         stages = page.locator(".figures-table tbody th").all_text_contents()
         assert stages[0] == "panel", stages
         assert {"analysis", "writing", "guard"} <= set(stages), stages

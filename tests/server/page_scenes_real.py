@@ -34,6 +34,7 @@ def real_members_write_and_are_compared(visit: Visit) -> None:
 @scene
 def real_hosts_are_shown(visit: Visit) -> None:
     with visit.page(path="/fleet") as page:
+        expect(page.locator(".engines tbody tr")).not_to_have_count(0)
         expect(page.locator(".engines .badge", has_text="ready")).to_have_count(
             page.locator(".engines tbody tr").count()
         )

@@ -301,11 +301,14 @@ async def test_a_changed_fusion_ends_the_batch_with_what_it_has(tmp_path: Path) 
 
 def test_a_record_survives_the_disk(tmp_path: Path) -> None:
     record = BatchRecord(
-        "batch_1", "anna", "file-1", URL, "24h", 1, 2, {"a": "b"}, 3600, ("x",), models=("m",), counts=Counts(3, 2, 1),
+        "batch_1", "anna", "file-1", URL, "24h", 1, 2, {"a": "b"}, 3600, models=("m",), counts=Counts(3, 2, 1),
         problems=(Problem("c", "m", 1, "p"),), times={"validating": 4},
     )  # fmt: skip
     (tmp_path / "batch_1").mkdir()
     record.save(tmp_path / "batch_1")
+    assert read_record(tmp_path / "batch_1") == record
+    older = json.loads((tmp_path / "batch_1" / "batch.json").read_bytes()) | {"allowed": ["x"]}
+    (tmp_path / "batch_1" / "batch.json").write_text(json.dumps(older))
     assert read_record(tmp_path / "batch_1") == record
     (tmp_path / "batch_1" / "batch.json").write_bytes(b"{}")
     assert read_record(tmp_path / "batch_1") is None

@@ -13,6 +13,7 @@ import pytest
 from local_fusion.config import parse_config
 from local_fusion.errors import RequestError
 from local_fusion.openai_api.feedback import Feedback, parse_feedback
+from local_fusion.server.problems import Overloaded
 from local_fusion.server.stored.receipts import Receipts, read_feedback
 from local_fusion.types import Fused, Message, Receipt, ToolCall
 from tests.server.conftest import CONFIG, serving
@@ -59,6 +60,36 @@ async def test_every_answer_of_a_fusion_can_be_rated(client: httpx.AsyncClient) 
     assert found[ids[1]]["answer"] == "4"
     for path in (state.feedback, *state.receipts.iterdir()):
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+async def test_an_answer_of_a_member_can_be_rated(client: httpx.AsyncClient) -> None:
+    ids = [await ask(client, model="one"), await ask(client, model="one", stream=True)]
+    ids.append((await client.post("/v1/responses", json={"model": "one", "input": "2+2?"})).json()["id"])
+    for answer_id in ids:
+        answer = await client.post("/v1/feedback", json={"id": answer_id, "rating": "up"})
+        assert answer.status_code == 200, answer.text
+    state = client.service.state  # type: ignore[attr-defined]
+    assert list(state.receipts.glob("*.jsonl")) == []
+
+
+async def test_what_is_not_stored_or_deleted_leaves_no_word(client: httpx.AsyncClient) -> None:
+    kept = (await client.post("/v1/responses", json={"input": "What of KEPT?"})).json()["id"]
+    for secret, more in (("UNSTORED", {"store": False}), ("DELETED", {}), ("DISCARDED", {})):
+        answer = await client.post("/v1/responses", json={"input": f"What of {secret}?", **more})
+        assert answer.status_code == 200, answer.text
+        answer_id = answer.json()["id"]
+        if not more:
+            await client.delete(f"/v1/responses/{answer_id}")
+        rated = await client.post("/v1/feedback", json={"id": answer_id, "rating": "up"})
+        assert rated.status_code == (200 if more else 404)
+    state = client.service.state  # type: ignore[attr-defined]
+    (path,) = state.receipts.glob("*.jsonl")
+    text = path.read_text()
+    for secret in ("UNSTORED", "DELETED", "DISCARDED"):
+        assert secret not in text
+    found = [json.loads(line) for line in text.splitlines() if line.strip()]
+    assert [line["id"] for line in found] == [kept]
+    assert (await client.post("/v1/feedback", json={"id": kept, "rating": "up"})).status_code == 200
 
 
 async def test_unknown_ids_are_a_404(client: httpx.AsyncClient) -> None:
@@ -153,6 +184,44 @@ def test_a_huge_conversation_is_left_out_of_its_receipt(tmp_path: Path) -> None:
     assert second["messages"][1] == {"role": "tool", "content": "y", "tool_call_id": "c"}
 
 
+async def test_what_is_forgotten_is_overwritten_in_place(tmp_path: Path) -> None:
+    kept = receipts(tmp_path, Clock())
+    for answer_id, text in (("a", "first"), ("ab", "\ud800"), ("b", "third")):
+        kept.keep(answer_id, "anna#01", ASKED, fused(text))
+    (path,) = (tmp_path / "receipts").glob("*.jsonl")
+    size = path.stat().st_size
+    await kept.forget("anna#02", "a")
+    await kept.forget("anna#01", "none")
+    assert path.read_text().count("2+2?") == 3
+    await kept.forget("anna#01", "ab")
+    await kept.forget("anna#01", "a")
+    assert path.stat().st_size == size
+    assert [json.loads(line)["id"] for line in path.read_text().splitlines() if line.strip()] == ["b"]
+    await kept.rate("anna#01", Feedback("b", "up"))
+    with pytest.raises(RequestError):
+        await kept.rate("anna#01", Feedback("a", "up"))
+
+
 def test_torn_feedback_is_skipped(tmp_path: Path) -> None:
     (tmp_path / "f").write_bytes(b'{"id": "a", "rating": "up"}\n[]\n{"id": "b"}\n{"id": "a", "rating": "do')
     assert read_feedback(tmp_path / "f") == {"a": {"id": "a", "rating": "up"}}
+
+
+async def test_a_key_adds_so_much_in_a_day(tmp_path: Path) -> None:
+    clock = Clock()
+    (tmp_path / "receipts").mkdir()
+    kept = Receipts(tmp_path / "receipts", tmp_path / "feedback.jsonl", 30.0, clock, (5000, 1000))
+    for number in range(100):
+        kept.keep(f"a{number}", "anna", ASKED, fused())
+    day = next((tmp_path / "receipts").glob("*.jsonl"))
+    assert 4000 < day.stat().st_size <= 5000
+    said = Feedback("a99", "up", comment="c" * 400)
+    await kept.rate("anna", said)  # an answer without a receipt may be rated too
+    await kept.rate("anna", said)
+    with pytest.raises(Overloaded):
+        await kept.rate("anna", said)
+    kept.keep("b", "bert", ASKED, fused())
+    await kept.rate("bert", Feedback("b", "up"))
+    assert "bert" in day.read_text()
+    clock.now += DAY_S
+    await kept.rate("anna", said)

@@ -278,3 +278,16 @@ def openrouter_schema() -> dict[str, Any]:
     path = Path(__file__).parents[1] / "contracts" / "openrouter-fusion.schema.json"
     loaded: dict[str, Any] = json.loads(path.read_text("utf-8"))
     return loaded
+
+
+def test_a_mode_asked_for_is_run_and_not_the_table_of_kinds(tmp_path: Path) -> None:
+    table = {"version": 1, "rarity": {}, "least": 0.5, "kinds": [], "otherwise": {"mode": "vote", "panel": ["one"]}}
+    (tmp_path / "kinds.json").write_text(json.dumps(table))
+    text = CONFIG.replace("mode: merge, quorum: 3", "mode: auto, kinds: kinds.json")
+    service = Service(parse_config(text.replace("STATE", str(tmp_path / "state")), tmp_path / "models.yaml"))
+    recipe = service.catalog.recipes["team"]
+    assert recipe.kinds is not None
+    merge = service.catalog.changed(recipe, {"mode": "merge"})
+    assert (merge.settings.mode, merge.kinds, len(merge.seats)) == ("merge", None, 3)
+    assert service.catalog.changed(recipe, {"panel": [{"model": "two"}]}).kinds is None
+    assert service.catalog.changed(recipe, {"criteria": "Be brief."}).kinds is not None

@@ -17,12 +17,14 @@ from typer.testing import CliRunner
 from local_fusion.cli.main import app as command
 from local_fusion.config import ServerSettings
 from local_fusion.config.keys import add_key, load_keys, remove_key
+from local_fusion.engine import PassingEngine
 from local_fusion.errors import ConfigError
 from local_fusion.runtime import open_engines
 from local_fusion.server.app import make_app
 from local_fusion.server.door.gate import OPEN, OPEN_BELOW
 from local_fusion.server.door.keys import KeyRing, open_keys
 from local_fusion.server.service import Service
+from local_fusion.types import Health
 from tests.server.conftest import make_config
 
 ASK = {"messages": [{"role": "user", "content": "2+2?"}]}
@@ -107,12 +109,28 @@ async def test_a_key_is_read_from_each_usual_header(tmp_path: Path, header: str)
             assert (await client.get("/v1/models", headers={header: wrong})).status_code == 401  # type: ignore[dict-item]
 
 
+WHY = "its host fell over"
+
+
+class Down(PassingEngine):
+    def __init__(self) -> None:
+        """Nothing is behind it."""
+
+    async def check(self, timeout_s: float = 10.0) -> Health:
+        return Health(False, WHY)
+
+
 async def test_why_an_engine_is_not_ready_is_for_key_owners(tmp_path: Path) -> None:
     secret = add_key(tmp_path / "keys.yaml", "ann")
     async with closed_server(tmp_path, KeyRing(tmp_path / "keys.yaml")) as client:
-        client.service.attach(None)  # type: ignore[attr-defined]
-        assert (await client.get("/health/ready")).status_code == 503
-        assert (await client.get("/health/ready", headers=bearer(secret))).status_code == 503
+        service = client.service  # type: ignore[attr-defined]
+        service.attach({name: service.engine(name) for name in service.catalog.models} | {"two": Down()})
+        for headers, shown in (({}, {"ready": False}), (bearer(secret), {"ready": False, "detail": WHY})):
+            answer = await client.get("/health/ready", headers=headers)
+            assert answer.status_code == 503
+            assert answer.json()["engines"] == {
+                name: {"ready": True} if name != "two" else shown for name in service.catalog.models
+            }
 
 
 async def test_a_key_uses_only_what_it_is_allowed(tmp_path: Path) -> None:
@@ -120,10 +138,12 @@ async def test_a_key_uses_only_what_it_is_allowed(tmp_path: Path) -> None:
     async with closed_server(tmp_path, KeyRing(tmp_path / "keys.yaml")) as client:
         listed = (await client.get("/v1/models", headers=bearer(secret))).json()["data"]
         assert {entry["id"] for entry in listed} == {"voted", "one"}
-        for model, status in (("voted", 200), ("team", 404), ("two", 404), (None, 404), ("openrouter/fusion", 404)):
+        asked = (("voted", 200), ("team", 403), ("two", 403), (None, 403), ("openrouter/fusion", 403), ("no", 404))
+        for model, status in asked:
             body = ASK | ({"model": model} if model else {})
             answer = await client.post("/v1/chat/completions", json=body, headers=bearer(secret))
-            assert answer.status_code in (status, 403 if status == 404 else status), (model, answer.text)
+            assert answer.status_code == status, (model, answer.text)
+        assert (await client.get("/v1/models/team", headers=bearer(secret))).status_code == 404
 
 
 async def test_limits_of_a_key_are_answered_429(tmp_path: Path) -> None:
@@ -139,7 +159,8 @@ async def test_limits_of_a_key_are_answered_429(tmp_path: Path) -> None:
         assert refused.headers["x-should-retry"] == "true"
         assert refused.headers["x-ratelimit-remaining-tokens"] == "0"
         metrics = (await client.get("/metrics", headers=bearer(secret))).text
-        assert 'local_fusion_refused_total{key="ann"} 1.0' in metrics
+        assert "local_fusion_refused_total 1.0" in metrics
+        assert "ann" not in metrics, "what every key may read names none"
 
 
 def test_changes_of_the_file_are_seen_without_a_restart(tmp_path: Path) -> None:

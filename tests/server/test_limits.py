@@ -16,6 +16,8 @@ from local_fusion.server.door.connections import HEAD_BYTES, BoundedProtocol
 from local_fusion.server.door.limits import check_counts, check_depth
 from tests.server.conftest import CONFIG, make_config, serving
 from tests.server.sockets import chat_request, exchange, listening, question, until
+from tests.server.test_batches import ENDED, begin, line, rows
+from tests.server.test_batches import until as batch_until
 
 SECRET = "xylophone"
 
@@ -181,3 +183,30 @@ async def test_a_body_that_never_comes_holds_no_place(tmp_path: Path) -> None:
         assert served.service.admission.working == 0
         writer.transport.abort()
         await until(lambda: served.service.admission.working == 0, 1)
+
+
+def test_parts_and_calls_are_counted_over_all_turns() -> None:
+    for field, name in (("messages", "content"), ("messages", "tool_calls"), ("input", "output")):
+        body: dict[str, Any] = {field: [{name: [{}] * 1000} for _ in range(limits.PARTS // 1000 + 1)]}
+        with pytest.raises(RequestError, match=name) as refused:
+            check_counts(body)
+        assert refused.value.param == field
+    with pytest.raises(RequestError):
+        check_counts({"chat_template_kwargs": {str(key): 1 for key in range(limits.TEMPLATE_KEYS + 1)}})
+
+
+async def test_the_rows_of_a_batch_have_the_same_limits(client: httpx.AsyncClient) -> None:
+    costly = schema({"type": "string", "pattern": "(((a{99}){99}){99})"})
+    bodies = {"good": {}, "costly": costly, "many": {"metadata": {str(key): "x" for key in range(100)}},
+              "deep": {"chat_template_kwargs": nested(40)}}  # fmt: skip
+    lines = [line(name, **body) for name, body in bodies.items()]
+    made = await begin(client, lines)
+    done = await batch_until(client, made["id"], *ENDED)
+    assert done["status"] == "completed"
+    assert set(await rows(client, done["output_file_id"])) == {"good"}
+    bad = await rows(client, done["error_file_id"])
+    assert {name: told["response"]["body"]["error"]["code"] for name, told in bad.items()} == {
+        "costly": "schema_too_large",
+        "many": "too_many",
+        "deep": "too_deep",
+    }

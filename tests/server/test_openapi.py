@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import re
+
 import httpx
 from jsonschema import Draft202012Validator
+
+from tests.server.test_batches import begin, line
 
 
 async def test_every_operation_declares_its_errors(client: httpx.AsyncClient) -> None:
@@ -34,3 +38,31 @@ async def test_every_request_body_is_described(client: httpx.AsyncClient) -> Non
         if method == "post" and "requestBody" not in operation and not path.endswith("/cancel")
     ]
     assert silent == []
+
+
+async def test_a_refused_method_is_told_all_that_the_address_takes(client: httpx.AsyncClient) -> None:
+    for path, methods in (
+        ("/v1/files", "GET, POST"),
+        ("/v1/files/file-0", "DELETE, GET"),
+        ("/v1/responses/resp_0", "DELETE, GET"),
+        ("/metrics", "GET"),
+    ):
+        answer = await client.put(path)
+        assert answer.status_code == 405
+        assert answer.headers["allow"] == methods
+        assert answer.json()["error"]["code"] == "method_not_allowed"
+
+
+async def test_ids_are_described_as_they_are_made(client: httpx.AsyncClient) -> None:
+    paths = (await client.get("/openapi.json")).json()["paths"]
+    batch = await begin(client, [line("one")])
+    response = (await client.post("/v1/responses", json={"model": "team", "input": "2+2?"})).json()
+    for path, made in (
+        ("/v1/files/{file_id}", batch["input_file_id"]),
+        ("/v1/batches/{batch_id}", batch["id"]),
+        ("/v1/responses/{response_id}", response["id"]),
+    ):
+        described = paths[path]["get"]["parameters"][0]
+        assert described["in"] == "path"
+        assert re.search(described["schema"]["pattern"], made)
+    assert (await client.get("/v1/files/no-such-form")).status_code == 404

@@ -1,6 +1,7 @@
-"""Schemathesis against a live server: right and wrong data on every route of its own OpenAPI description.
+"""Schemathesis against a live server: right and wrong data on every operation of its own OpenAPI description.
 
-Invariant looked for: no 5xx but the declared 503 and 504, no error body above 64 KB, no word of the prompt repeated.
+Invariant looked for: no status and no content type but declared ones, no 5xx but 503 and 504, no error body above
+64 KB, no word of the prompt repeated.
 """
 
 from __future__ import annotations
@@ -8,12 +9,14 @@ from __future__ import annotations
 import base64
 import json
 import subprocess
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from tests.server.test_serve import served
 
@@ -33,26 +36,50 @@ CHECKS = (
     "status_code_conformance",
     "content_type_conformance",
     "response_schema_conformance",
+    "response_headers_conformance",
     "negative_data_rejection",
+    "missing_required_header",
+    "unsupported_method",
+    "allow_header_conformance",
 )
+EXAMPLES, OTHER_METHODS = 20, 5
+"""Refusals of an operation at least: of wrong data, and of methods that are not for its address."""
+
+
+def operations(url: str) -> dict[str, dict[str, Any]]:
+    """What the server describes, by method and path."""
+    paths = httpx.get(f"{url}/openapi.json").json()["paths"]
+    return {
+        f"{method.upper()} {path}": operation
+        for path, methods in paths.items()
+        for method, operation in methods.items()
+    }
 
 
 def fuzz(url: str, folder: Path, *options: str) -> list[dict[str, Any]]:
-    """Send data to the routes of a server; each exchange as it was recorded. Fails where Schemathesis objects."""
-    record = folder / "record.ndjson"
-    command = [str(CLIENTS / "schemathesis"), "run", f"{url}/openapi.json", "--seed", "1", "--no-shrink"]
-    command += ["--report", "ndjson", "--report-ndjson-path", str(record), "--continue-on-failure"]
-    command += ["--request-timeout", "30", "--warnings", "off", *options]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=280)
+    """Send data to the operations of a server; each exchange as it was recorded. Fails where Schemathesis objects."""
+    description, record = folder / "openapi.json", folder / "record.ndjson"
+    description.write_bytes(httpx.get(f"{url}/openapi.json").content)  # from a file: of an address it leaves that out
+    command = [str(CLIENTS / "schemathesis"), "run", str(description), "--url", url, "--seed", "1", "--no-shrink"]
+    command += ["--report", "ndjson", "--report-ndjson-path", str(record), "--output-sanitize", "false"]
+    command += ["--checks", ",".join(CHECKS), "--continue-on-failure", "--request-timeout", "30", "--warnings", "off"]
+    done = subprocess.run([*command, *options], cwd=folder, capture_output=True, text=True, timeout=280)
     assert done.returncode == 0, (done.stdout + done.stderr)[-6000:]
     lines = [json.loads(line) for line in record.read_text().splitlines()]
     scenarios = [line["ScenarioFinished"]["recorder"] for line in lines if "ScenarioFinished" in line]
     return [
-        {"label": scenario["label"]} | exchange
+        {"label": scenario["label"], "mode": _mode(scenario["cases"][name])} | exchange
         for scenario in scenarios
-        for exchange in scenario["interactions"].values()
+        for name, exchange in scenario.get("interactions", {}).items()
         if exchange["response"] is not None
     ]
+
+
+def _mode(case: dict[str, Any]) -> str | None:
+    """Whether this was to be right (positive) or wrong (negative)."""
+    meta = case["value"].get("meta") or {}
+    mode: str | None = meta.get("generation", {}).get("mode")
+    return mode
 
 
 def examine(exchanges: list[dict[str, Any]]) -> None:
@@ -64,7 +91,9 @@ def examine(exchanges: list[dict[str, Any]]) -> None:
         if status < 400:
             continue
         body = _bytes(response.get("content"))
+        assert [str(len(body))] == response["headers"]["content-length"], label  # recorded whole
         assert len(body) < MOST_BYTES, (label, status, len(body))
+        assert json.loads(body)["error"]["message"], label
         assert b"Traceback" not in body, label
         for text in _texts(_bytes(exchange["request"].get("body"))):
             assert text not in body, (label, status, text)
@@ -92,26 +121,45 @@ def _strings(value: Any) -> Iterator[str]:
             yield from _strings(inner)
 
 
-def test_random_data_on_every_route(tmp_path: Path) -> None:
+def can_be_wrong(operation: dict[str, Any]) -> bool:
+    """Whether it takes anything but free text."""
+    free = ({"type": "string"}, {"type": "string", "title": "Name"})
+    return "requestBody" in operation or any(one["schema"] not in free for one in operation.get("parameters", ()))
+
+
+def counted(url: str) -> Counter[tuple[str, str]]:
+    """Requests by operation and status, as the server itself counts them."""
+    families = text_string_to_metric_families(httpx.get(f"{url}/metrics").text)
+    found: Counter[tuple[str, str]] = Counter()
+    for sample in (sample for family in families for sample in family.samples):
+        if sample.name == "local_fusion_requests_total":
+            labels = sample.labels
+            route = labels["route"].replace(":path}", "}")
+            found[f"{labels['method']} {route}", labels["status"]] += int(sample.value)
+    return found
+
+
+def test_random_data_on_every_operation(tmp_path: Path) -> None:
     with served(tmp_path, "--log-format", "off") as (process, url):
-        checks = ("--checks", ",".join(CHECKS), "--phases", "fuzzing,stateful", "--max-examples", "15")
-        found = fuzz(url, tmp_path, *checks)
-        routes = {
-            f"{method.upper()} {path}"
-            for path, operations in httpx.get(f"{url}/openapi.json").json()["paths"].items()
-            for method in operations
-        }
+        found = fuzz(url, tmp_path, "--phases", "fuzzing,stateful", "--max-examples", "15")
+        described = operations(url)
         assert process.poll() is None
-    assert routes - {"GET /openapi.json"} <= {exchange["label"] for exchange in found}  # which it reads by itself
-    assert len(found) > 100
+    assert set(described) <= {exchange["label"] for exchange in found}
+    assert {"positive", "negative"} <= {exchange["mode"] for exchange in found}
     examine(found)
 
 
-def test_each_constraint_broken_on_purpose(tmp_path: Path) -> None:
-    """Not all of them fit into the time; that those which were sent are answered well is what counts."""
+def test_wrong_data_on_every_operation(tmp_path: Path) -> None:
+    """Each constraint of each operation broken on purpose, then as many of them at random."""
     with served(tmp_path, "--log-format", "off") as (process, url):
-        checks = ("--checks", "not_a_server_error", "--phases", "coverage", "--max-time", "20", "-m", "negative")
-        found = fuzz(url, tmp_path, *checks)
+        found = fuzz(url, tmp_path, "--phases", "coverage,fuzzing", "-m", "negative", "--max-examples", str(EXAMPLES))
+        described, counts = operations(url), counted(url)
         assert process.poll() is None
-    assert len(found) > 100
+    assert {exchange["mode"] for exchange in found} == {"negative"}
+    refused = Counter(one["label"] for one in found if 400 <= one["response"]["status_code"] < 500)
+    for label, operation in described.items():
+        assert refused[label] >= (EXAMPLES if can_be_wrong(operation) else OTHER_METHODS), label
+    assert set(described) <= {operation for operation, _ in counts}
+    assert {status for _, status in counts if status >= "500"} <= {"503", "504"}
+    assert counts.total() >= len(found) > 2000
     examine(found)

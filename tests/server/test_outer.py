@@ -107,6 +107,20 @@ async def test_a_mode_runs_the_whole_fusion_inside(tmp_path: Path) -> None:
     assert "analysis" not in told
 
 
+async def test_a_fusion_that_fails_inside_costs_its_calls_all_the_same(tmp_path: Path) -> None:
+    text = config("My own words.").replace("mode: best-of}\n  seat", "mode: best-of, quorum: 2}\n  seat")
+    text = text.replace('answers: ["Five <|im_start|>system it is."]', "fail_rate: 1")
+    async with serving(make_config(tmp_path, text)) as client:
+        body = await said(client, model="outer", plugins=PLUGIN, tool_choice="required", fusion={"include": ["usage"]})
+        metrics = (await client.get("/metrics")).text
+    assert body["fusion"]["failure_reason"] == "quorum_not_met"
+    stages = body["usage"]["fusion"]["stages"]
+    assert (stages["panel"]["calls"], stages["write"]["calls"]) == (1, 2)
+    assert sum(stage["prompt_tokens"] for stage in stages.values()) == body["usage"]["prompt_tokens"]
+    assert sum(stage["completion_tokens"] for stage in stages.values()) == body["usage"]["completion_tokens"]
+    assert 'local_fusion_calls_total{model="one",stage="panel"} 1.0' in metrics
+
+
 async def test_a_second_call_is_told_so(tmp_path: Path) -> None:
     async with outer(tmp_path, FUSION_CALL + FUSION_CALL + "{prompt}") as client:
         body = await said(client, model="outer", plugins=PLUGIN, fusion={"include": ["usage"]})

@@ -11,8 +11,11 @@ import httpx
 import pytest
 from openai import AsyncOpenAI
 
+from local_fusion.runtime import open_engines
+from local_fusion.server.app import make_app
 from local_fusion.server.responses.make import EVENTS_PER_RUN
 from local_fusion.server.responses.store import ResponseStore
+from local_fusion.server.service import Service
 from tests.server.conftest import make_config, serving
 from tests.server.responses_check import check_response, check_stream, kinds, read_stream
 from tests.server.sockets import listening, until
@@ -149,20 +152,98 @@ async def test_too_many_at_once_are_refused_and_the_rest_wait_their_turn(tmp_pat
             assert (await client.post(f"{PATH}/{response_id}/cancel")).json()["status"] == "cancelled"
 
 
-async def test_a_restart_runs_it_again_once_with_the_same_seed(tmp_path: Path) -> None:
-    async with serving(slow(tmp_path)) as client:
+async def working(client: httpx.AsyncClient, count: int = 1) -> None:
+    """Wait until so many requests are worked on."""
+    service = client.service  # type: ignore[attr-defined]
+    _ = service.storage  # takes up what was interrupted
+    await until(lambda: service.admission.working == count, 5)
+    await asyncio.sleep(0.1)
+
+
+async def killed(before: Path, after: Path) -> None:
+    """The state as a server killed now would leave it."""
+    await asyncio.to_thread(shutil.copytree, before / "state", after / "state")
+
+
+async def test_a_kill_runs_it_again_once_with_the_same_seed(tmp_path: Path) -> None:
+    first, second, third = tmp_path / "1", tmp_path / "2", tmp_path / "3"
+    async with serving(slow(first)) as client:
         begun = (await client.post(PATH, json=ASK | {"stream": True, "input": "x", "model": "team"})).text
         whole = check_stream(read_stream(begun))
         quiet = (await client.post(PATH, json=ASK | {"model": "hung"})).json()["id"]
-        await asyncio.sleep(0.1)
-    async with serving(slow(tmp_path)) as client:
+        await working(client)
+        await killed(first, second)
+    async with serving(slow(second)) as client:
         assert (await client.get(f"{PATH}/{whole['id']}")).json() == whole
         assert (await client.get(f"{PATH}/{quiet}")).json()["status"] in ("queued", "in_progress")
-        await asyncio.sleep(0.1)
-    async with serving(slow(tmp_path)) as client:
+        await working(client)
+        await killed(second, third)
+    async with serving(slow(third)) as client:
         body = await ended(client, quiet)
         assert (body["status"], body["error"]["code"]) == ("failed", "server_restarted")
         assert "more than once" in body["error"]["message"]
+
+
+async def test_orderly_restarts_are_not_counted_and_waiting_in_line_is_no_run(tmp_path: Path) -> None:
+    narrow = make_config(tmp_path, SLOW.replace("in_flight: 2", "in_flight: 1"))
+    async with serving(narrow) as client:
+        hung = (await client.post(PATH, json=ASK | {"model": "hung"})).json()["id"]
+        await working(client)
+        queued = (await client.post(PATH, json=ASK | {"model": "two"})).json()["id"]
+        await asyncio.sleep(0.1)
+    for _ in range(3):
+        async with serving(narrow) as client:
+            await working(client)
+            for response_id in (hung, queued):
+                assert (await client.get(f"{PATH}/{response_id}")).json()["status"] in ("queued", "in_progress")
+    async with serving(narrow) as client:
+        await working(client)
+        await client.post(f"{PATH}/{hung}/cancel")
+        assert (await ended(client, queued))["status"] == "completed"
+
+
+async def test_one_killed_while_it_waits_in_line_runs_in_the_end(tmp_path: Path) -> None:
+    text = SLOW.replace("in_flight: 2", "in_flight: 1")
+    places = [tmp_path / str(number) for number in range(4)]
+    async with serving(make_config(places[0], text)) as client:
+        hung = (await client.post(PATH, json=ASK | {"model": "hung"})).json()["id"]
+        await working(client)
+        queued = (await client.post(PATH, json=ASK | {"model": "two"})).json()["id"]
+        await asyncio.sleep(0.1)
+        await killed(places[0], places[1])
+    async with serving(make_config(places[1], text)) as client:
+        await working(client)
+        await killed(places[1], places[2])
+    async with serving(make_config(places[2], text)) as client:
+        assert (await ended(client, queued))["status"] == "completed"
+        assert (await ended(client, hung))["error"]["code"] == "server_restarted"
+
+
+@pytest.mark.parametrize("how", ["cancel", "delete"])
+async def test_what_is_cancelled_while_engines_start_is_not_taken_up(tmp_path: Path, how: str) -> None:
+    config = slow(tmp_path)
+    async with serving(config) as client:
+        response_id = (await client.post(PATH, json=ASK | {"model": "hung"})).json()["id"]
+        await working(client)
+    service = Service(config)
+    _ = service.storage
+    transport = httpx.ASGITransport(make_app(service))
+    async with httpx.AsyncClient(transport=transport, base_url="http://server") as client:
+        if how == "cancel":
+            body = (await client.post(f"{PATH}/{response_id}/cancel")).json()
+            check_response(body)
+            assert body["status"] == "cancelled"
+        else:
+            assert (await client.delete(f"{PATH}/{response_id}")).status_code == 200
+        async with open_engines(config, service.catalog.models) as engines:
+            service.attach(engines)
+            await service.opened()
+            await asyncio.sleep(0.2)
+            assert service.admission.working == 0
+            found = await client.get(f"{PATH}/{response_id}")
+            assert found.status_code == 404 if how == "delete" else found.json() == body
+            service.stop()
+            await service.closed()
 
 
 async def test_a_run_taken_up_again_completes_and_numbers_its_events_anew(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import stat
 import time
 from collections.abc import AsyncIterator
@@ -12,7 +13,12 @@ from typing import Any
 import pytest
 
 from local_fusion.errors import RequestError
-from local_fusion.server.responses.store import ResponseStore, Stored
+from local_fusion.server.responses.store import (
+    MAX_CONVERSATION_BYTES,
+    MAX_CONVERSATION_ITEMS,
+    ResponseStore,
+    Stored,
+)
 from local_fusion.server.stored.disk import StorageProblem
 
 DAY = 86_400.0
@@ -72,6 +78,29 @@ async def test_what_is_deleted_is_in_no_file_any_more(store: ResponseStore, tmp_
     with pytest.raises(RequestError):
         await store.get("ann", "resp_1")
     assert (await store.get("ann", "resp_2")).id == "resp_2"
+
+
+async def test_what_is_too_old_goes_though_nothing_comes_in(store: ResponseStore, tmp_path: Path) -> None:
+    await store.put(row(2))
+    await store.put(row(1, created=time.time() - 2 * DAY))
+    assert holds(tmp_path, b"secret 1")
+    await store.sweep()
+    assert not holds(tmp_path, b"secret 1")
+    assert (await store.get("ann", "resp_2")).id == "resp_2"
+
+
+async def test_a_file_of_the_first_version_is_read_on(store: ResponseStore, tmp_path: Path) -> None:
+    await store.put(row(1, status="queued", background=True))
+    await store.close()
+    with sqlite3.connect(tmp_path / "responses.sqlite3") as file:
+        file.executescript("ALTER TABLE responses DROP COLUMN drained; PRAGMA user_version = 1;")
+    file.close()
+    (found,) = await store.interrupted()
+    assert (found.id, found.attempts, found.drained) == ("resp_1", 0, 0)
+    await store.begin("resp_1")
+    await store.drain("resp_1")
+    assert [(one.attempts, one.drained) for one in await store.interrupted()] == [(1, 1)]
+    assert (await store.get("ann#0123", "resp_1")).id == "resp_1"
 
 
 async def test_what_is_too_old_is_gone(store: ResponseStore) -> None:
@@ -134,3 +163,18 @@ async def test_a_file_that_is_no_database_is_a_sentence(tmp_path: Path) -> None:
     with pytest.raises(StorageProblem, match="ask its operator"):
         await store.put(row(1))
     await store.close()
+
+
+async def test_a_conversation_is_bounded_in_bytes_and_items(store: ResponseStore) -> None:
+    large = {"type": "message", "role": "user", "id": "m", "content": [{"text": "x" * (MAX_CONVERSATION_BYTES // 3)}]}
+    previous = None
+    for number in range(4):
+        await store.put(row(number, previous=previous, items=(large,)))
+        previous = f"resp_{number}"
+    assert len(await store.conversation("ann", "resp_1")) == 4
+    many = tuple({"id": str(number)} for number in range(MAX_CONVERSATION_ITEMS))
+    await store.put(row(9, items=many))
+    for response_id, told in (("resp_3", "bytes"), ("resp_9", "items")):
+        with pytest.raises(RequestError, match=f"more than .* {told}") as caught:
+            await store.conversation("ann", response_id)
+        assert caught.value.param == "previous_response_id"

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 import httpx
 import pytest
 
+from local_fusion.server.routes.tokenize import AT_ONCE, words_of
 from tests.server.talk import TURN, ask, refused
 
 
@@ -38,3 +41,24 @@ async def test_a_conversation_and_a_fusion(client: httpx.AsyncClient) -> None:
 )
 async def test_refusals(client: httpx.AsyncClient, path: str, body: dict[str, Any], expected: Any) -> None:
     assert await refused(client, path, **body) == expected
+
+
+class Slow:
+    """An engine whose tokens are their own names; `most`: calls it had at once."""
+
+    def __init__(self) -> None:
+        self.running = self.most = 0
+
+    async def detokenize(self, tokens: Sequence[int]) -> str:
+        self.running += 1
+        self.most = max(self.most, self.running)
+        await asyncio.sleep(0.001)
+        self.running -= 1
+        return " ".join(map(str, tokens))
+
+
+async def test_the_texts_of_many_tokens_are_few_calls_at_once() -> None:
+    engine = Slow()
+    words = await words_of(engine, [*range(500), *range(500)])  # type: ignore[arg-type]
+    assert words == {token: str(token) for token in range(500)}
+    assert engine.most == AT_ONCE

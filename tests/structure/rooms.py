@@ -67,7 +67,7 @@ ONLY_IN = {
     "typer": ("cli/*",),
     "socket": ("airgap/*", "cluster/*", "server/*"),
     "ssl": ("server/*",),
-    "ruamel": ("calibrate/yaml_text.py",),
+    "ruamel": ("calibrate/yaml_text.py", "calibrate/yaml_lists.py", "calibrate/yaml_spans.py"),
     "sklearn": ("calibrate/sorting.py",),
     "scipy": ("calibrate/sorting.py",),
     "http": ("server/*",),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import hashlib
 import json
 import subprocess
 import sys
@@ -28,7 +29,7 @@ from local_fusion.trace import Tracer, open_tracer
 from local_fusion.trace.target import Collector, read_target
 from local_fusion.types import Fused, Message, Request
 
-SECRET_PROMPT, SECRET_ANSWER = "xyzzy-question", "plugh-answer"
+SECRET_PROMPT, SECRET_ANSWER, SECRET_ID = "xyzzy-question", "plugh-answer", "patient Ida Plover, 1971"
 CONFIG = parse_config(
     f"""
 models:
@@ -75,7 +76,7 @@ async def test_a_request_is_one_trace_with_a_span_per_call(tmp_path: Path) -> No
     assert of_root["gen_ai.operation.name"] == "invoke_workflow"
     assert of_root["gen_ai.request.model"] == "trio"
     assert of_root["gen_ai.usage.output_tokens"] == str(fused.tokens.completion)
-    assert of_root["local_fusion.request.id"] == "row-1"
+    assert of_root["local_fusion.request.digest"] == hashlib.sha256(b"row-1").hexdigest()[:16]
     assert of_root["local_fusion.degraded"] is True
     calls = [span for span in children if "status" not in span or not span["status"]]
     assert [attributes_of(span)["local_fusion.stage"] for span in calls] == [c.stage for c in fused.receipt.calls]
@@ -177,15 +178,18 @@ async def test_a_collector_gets_every_span(collector: _Collector) -> None:
 
 
 async def test_no_word_of_prompt_or_answer_is_in_a_span(collector: _Collector, tmp_path: Path) -> None:
+    named = Request(SECRET_ID, REQUEST.messages)
     for target in (collector.address, str(tmp_path / "spans.jsonl")):
         tracer = open_tracer(target)
         assert tracer is not None
-        fused = await traced(tracer)
+        fused = await traced(tracer, request=named)
         assert SECRET_ANSWER in fused.text
+        with pytest.raises(FusionError):
+            await traced(tracer, "none", named)
         await asyncio.to_thread(tracer.close)
     sent = b"".join(body for _, body in collector.bodies) + (tmp_path / "spans.jsonl").read_bytes()
     assert b"invoke_workflow" in sent
-    for word in (SECRET_PROMPT, SECRET_ANSWER, "scripted failure"):
+    for word in (SECRET_PROMPT, SECRET_ANSWER, SECRET_ID, "scripted failure"):
         assert word.encode() not in sent
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from local_fusion.fusion.ballot import Tally, count_votes, settled
+from local_fusion.fusion.ballot import count_votes, settled
 from local_fusion.fusion.first_round import first_round, panel_asks
 from local_fusion.fusion.modes.best_of import WITH_TOOLS, pick_one
 from local_fusion.fusion.modes.merge import merge, write_from
@@ -39,7 +39,7 @@ async def auto(session: Session) -> Outcome:
 async def by_kind(session: Session, answers: Sequence[Answer]) -> Outcome:
     """Vote, choose or write, by what the answers are."""
     if len(answers) == 1 and session.may_return(answers[0]):
-        return of_answer(answers[0], "auto", "auto: only one answer came", session.stop)
+        return of_answer(session, answers[0], "auto", "auto: only one answer came")
     tally = count_votes(session, answers, strict=True)
     if tally is not None and session.may_return(tally.winners[0]):
         if tally.majority or tally.share >= session.settings.skip_agreement:
@@ -48,7 +48,7 @@ async def by_kind(session: Session, answers: Sequence[Answer]) -> Outcome:
     common, count = Counter(answer.text.strip() for answer in answers).most_common(1)[0]
     same = next(answer for answer in answers if answer.text.strip() == common)
     if count > 1 and count / len(answers) >= session.settings.skip_agreement and session.may_return(same):
-        return of_answer(same, "auto", f"auto: {count} of {len(answers)} answers are the same", session.stop)
+        return of_answer(session, same, "auto", f"auto: {count} of {len(answers)} answers are the same")
     return await write_from(session, answers, "merge", "auto: the answers are free text")
 
 
@@ -58,7 +58,7 @@ def _certain(session: Session, least: float) -> Outcome | None:
         if answer.certainty is not None and answer.certainty >= least and not answer.cut and session.may_return(answer):
             certain = f"{answer.certainty:.2f}, {least:.2f} asked"
             why = f"auto: {answer.model} is certain ({certain}), so no one else was asked"
-            return of_answer(answer, "auto", why, session.stop)
+            return of_answer(session, answer, "auto", why)
     return None
 
 
@@ -67,11 +67,7 @@ def _when_settled(session: Session, asked: int) -> Enough:
     total = asked + len(session.answers)
 
     def enough(answers: Sequence[Answer], out_weight: float) -> bool:
-        tally = count_votes(session, [*session.answers, *answers], strict=True)
-        return _has_majority(tally, total) and settled(tally, out_weight)
+        tally = settled(session, [*session.answers, *answers], out_weight, strict=True)
+        return tally is not None and 2 * tally.votes > total
 
     return enough
-
-
-def _has_majority(tally: Tally | None, total: int) -> bool:
-    return tally is not None and 2 * tally.votes > total

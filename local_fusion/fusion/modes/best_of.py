@@ -38,4 +38,4 @@ async def pick_one(session: Session, answers: Sequence[Answer], because: str = "
         orders = "order" if session.choice.rotations == 1 else "orders"
         paired = ", then a comparison of the best two" if session.choice.paired else ""
         why = f"the judge's choice among {len(answers)} answers, read in {session.choice.rotations} {orders}{paired}"
-    return of_answer(winner, "best-of", f"{because}: {why}" if because else why, session.stop)
+    return of_answer(session, winner, "best-of", f"{because}: {why}" if because else why)

@@ -38,7 +38,9 @@ async def debate(session: Session) -> Outcome:
     first = await first_round(session, asks)
     if agree(session, first) and (voting or session.may_return(first[0])):
         why = f"all {len(first)} answers agree, so there was no debate"
-        return of_answer(best_without_judge(session, first), "debate", why, session.stop)
+        return of_answer(session, best_without_judge(session, first), "debate", why)
+    if len(first) == 1:
+        return await write_from(session, first, "debate", "only one answer came, so there was no debate")
     latest = await _rounds(session, {(ask.model, ask.sample): ask for ask in asks}, first)
     changed = _changed(session, first, latest)
     session.changed_minds += changed

@@ -38,26 +38,27 @@ async def write_from(session: Session, answers: Sequence[Answer], mode: Mode, be
     """Analysis, writer and guard over answers that are there. `mode`: how the outcome is called."""
     lead = f"{because}: " if because else ""
     if session.expired:
-        return _fallback(session, best_without_judge(session, answers), mode, lead, LATE)
+        return _fallback(session, answers, best_without_judge(session, answers), mode, lead, LATE)
     if len(answers) > 1 and all_the_same(answers) and session.may_return(answers[0]):
-        return of_answer(answers[0], mode, f"{lead}all {len(answers)} answers are the same", session.stop)
+        return of_answer(session, answers[0], mode, f"{lead}all {len(answers)} answers are the same")
     judge, (writer, *others) = session.recipe.judge, session.recipe.writers
     case = await make_case(session, (judge, writer), answers, _room(session), written_frame, others)
     if case is None:
-        return _fallback(session, await choose(session, answers), mode, lead, NO_ROOM)
+        return _fallback(session, answers, await choose(session, answers), mode, lead, NO_ROOM)
     analysis = await analyse(session, case) if session.settings.analysis else None
     best, written = await _pick_and_write(session, case, analysis)
-    spare = best if best is not None and has_form(session, best) else None
+    spare = None if best is None else _of_form(session, answers, best)
     if written is None or (not written.whole and spare is not None and not spare.cut):
-        best = best or await choose_from(session, case)
-        return _fallback(session, best, mode, lead, LATE if session.expired else FELL_BACK)
+        best = spare or best or await choose_from(session, case)
+        return _fallback(session, answers, best, mode, lead, LATE if session.expired else FELL_BACK)
     writer = written.completion.model
     if written.completion.tool_calls:
         return _outcome(written, mode, f"{lead}{writer} calls tools, having read {len(answers)} answers")
     kept = best is None or await guard(session, case, analysis, written.text, writer, best)
     if best is not None and not kept:
-        why = f"{lead}{writer} wrote from {len(answers)} answers, but the guard found the best panel answer better"
-        return of_answer(best, mode, why, session.stop)
+        found = "found the best panel answer better" if session.verdict else "could not compare it with the best one"
+        why = f"{lead}{writer} wrote from {len(answers)} answers, but the guard {found}"
+        return of_answer(session, best, mode, why)
     after = " after an analysis" if session.analysis is not None else ""
     upheld = ", upheld by the guard" if session.verdict is not None else ""
     return _outcome(written, mode, f"{lead}{writer} wrote from {len(answers)} answers{after}{upheld}")
@@ -87,14 +88,38 @@ def _room(session: Session) -> int:
     return analysis + writing_sampling(session, session.recipe.writers[0]).max_tokens
 
 
-def _fallback(session: Session, best: Answer, mode: Mode, lead: str, phrase: str) -> Outcome:
-    """The best panel answer. Raises FusionError where it has not the form the client asked for: better none than it."""
-    if not has_form(session, best):
+def _fallback(session: Session, answers: Sequence[Answer], best: Answer, mode: Mode, lead: str, phrase: str) -> Outcome:
+    """The best panel answer of those that have the form the client asked for. Raises FusionError where none has:
+    better none than another."""
+    found = _of_form(session, answers, best)
+    if found is None:
         short = phrase.split(";")[0]
         message = f"{short}, and no panel answer has the form of the JSON schema; ask again, or raise the limits"
         raise FusionError(message, "writer_failed", session.failures)
     session.degrade(phrase)
-    return of_answer(best, mode, f"{lead}{phrase}", session.stop)
+    return of_answer(session, found, mode, f"{lead}{phrase}")
+
+
+def _of_form(session: Session, answers: Sequence[Answer], best: Answer) -> Answer | None:
+    """`best`, or the next best by the judge, where it has not the client's form, or is longer than the client allows
+    and another is not. None where none has the form."""
+    likely = () if session.choice is None else session.choice.probabilities
+    chances = dict(zip(map(id, session.answers), likely, strict=False))  # answers that came later have no chance
+
+    def rank(answer: Answer) -> tuple[float, bool, float, float]:
+        certainty = answer.certainty or 0.0
+        return chances.get(id(answer), 0.0), not answer.cut, session.weight(answer), certainty
+
+    rest = sorted((answer for answer in answers if answer is not best), key=rank, reverse=True)
+    too_long: Answer | None = None
+    for answer in (best, *rest):
+        if too_long is not None and not session.short_enough(answer):
+            continue
+        if has_form(session, answer):
+            if session.short_enough(answer):
+                return answer
+            too_long = answer
+    return too_long
 
 
 def _outcome(written: Written, mode: Mode, why: str) -> Outcome:

@@ -35,7 +35,7 @@ def when_settled(session: Session) -> Enough:
     """The early exit of a vote: true as soon as no vote that is still out can change the winner."""
 
     def enough(answers: Sequence[Answer], out_weight: float) -> bool:
-        return settled(count_votes(session, [*session.answers, *answers]), out_weight)
+        return settled(session, [*session.answers, *answers], out_weight) is not None
 
     return enough
 
@@ -61,4 +61,4 @@ def of_tally(session: Session, tally: Tally, because: str = "") -> Outcome:
     if session.early_exit:
         spared = "would hardly have changed it" if session.settings.exit_confidence else "could not have changed it"
         why += f"; {session.aborted} more {spared} and were stopped"
-    return of_answer(tally.winners[0], "vote", f"{because}: {why}" if because else why, session.stop)
+    return of_answer(session, tally.winners[0], "vote", f"{because}: {why}" if because else why)

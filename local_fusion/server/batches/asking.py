@@ -3,35 +3,43 @@ follow from the batch and the row, so that a resumed run finds its finished call
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from collections.abc import Mapping
 from dataclasses import replace
 from hashlib import blake2b
 from typing import Any
 
+from local_fusion.batch.recall import RowEngines
 from local_fusion.engine import Engines
-from local_fusion.errors import RequestError
+from local_fusion.errors import CallAborted, FusionError, RequestError
 from local_fusion.fusion.fuse import fuse
 from local_fusion.fusion.recipe import Recipe
 from local_fusion.openai_api import parse_chat
 from local_fusion.server.batches.member import ask_member, member_recipe
 from local_fusion.server.batches.record import BatchRecord
 from local_fusion.server.door.callers import Caller
+from local_fusion.server.door.limits import check_counts, check_depth
 from local_fusion.server.orders.choose import order_for
 from local_fusion.server.orders.order import FusionOrder, MemberOrder, Order
+from local_fusion.server.problems import Overloaded
 from local_fusion.server.service import Service
 from local_fusion.types import Fused, Request
 
+LOOK_S = 1.0
+"""Seconds after which a row that waits for tokens looks again at most: limits may have been raised."""
 PRIORITY = 10
 """Every call of a request of priority 0 goes before any of these."""
 
 
 class Asker:
-    """The rows of one batch: `ask` makes a row's request, `fuse` runs it."""
+    """The rows of one batch: `ask` makes a row's request, `fuse` runs it. `halt`: no more rows shall begin."""
 
-    def __init__(self, service: Service, record: BatchRecord) -> None:
+    def __init__(self, service: Service, record: BatchRecord, caller: Caller, halt: asyncio.Event) -> None:
         self._service = service
         self._record = record
-        self._caller = Caller(record.owner, None if record.allowed is None else frozenset(record.allowed))
+        self._halt = halt
+        self._last = caller
         self._orders: dict[str, tuple[Recipe, bool]] = {}
         self._members: dict[str, Recipe] = {}
 
@@ -41,6 +49,8 @@ class Asker:
 
     def ask(self, row_id: str, body: Mapping[str, Any]) -> Request:
         """The request of a row, its documents placed. Raises RequestError."""
+        check_depth(body)
+        check_counts(dict(body))
         record = self._record
         if isinstance(body.get("messages"), list):
             placed = self._service.storage.documents.placed_now(record.owner, body["messages"])
@@ -55,11 +65,37 @@ class Asker:
         return replace(request, metadata={**asked.metadata, **asked.labels})
 
     async def fuse(self, request: Request, recipe: Recipe, engines: Engines) -> Fused:
-        """Run a request that `ask` has made. Raises FusionError."""
+        """Run a request that `ask` has made, once its key has tokens left. Raises FusionError."""
         own, alone = self._orders.pop(request.id)
-        fused = await (ask_member(request, own, engines) if alone else fuse(request, own, engines))
-        self._service.storage.spent(self._caller, fused)
+        await self._its_turn(engines)
+        storage = self._service.storage
+        try:
+            fused = await (ask_member(request, own, engines) if alone else fuse(request, own, engines))
+        except FusionError as problem:
+            storage.wasted(self._caller, problem)
+            raise
+        storage.spent(self._caller, fused)
         return fused
+
+    @property
+    def _caller(self) -> Caller:
+        """The batch's key as it stands now; as it last was where it has been removed: then no row begins."""
+        self._last = self._service.key_of(self._record.owner) or self._last
+        return self._last
+
+    async def _its_turn(self, engines: Engines) -> None:
+        """Wait for tokens. Where no row shall begin any more, this one is left to the batch's next run."""
+        while not self._halt.is_set():
+            try:
+                self._service.admission.check_tokens(self._caller)
+                return
+            except Overloaded as problem:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(min(LOOK_S, float(problem.headers["retry-after"]))):
+                        await self._halt.wait()
+        if isinstance(engines, RowEngines):
+            engines.abandoned = True
+        raise CallAborted("the batch has stopped before this row began")
 
     def _member(self, model: str) -> Recipe:
         if model not in self._members:

@@ -22,7 +22,7 @@ from local_fusion.server.batches.record import BatchRecord, Counts, read_record
 from local_fusion.server.batches.results import INPUT
 from local_fusion.server.batches.stop import Stop
 from local_fusion.server.batches.work import BatchWork, Step
-from local_fusion.server.door.callers import Caller
+from local_fusion.server.door.callers import Caller, owns
 from local_fusion.server.ids import new_id
 from local_fusion.server.problems import Overloaded
 from local_fusion.server.service import Service
@@ -72,20 +72,22 @@ class Batches:
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)
 
     async def create(self, caller: Caller, ask: BatchAsk) -> dict[str, Any]:
-        """A new batch, at work from now on. Raises RequestError: the input is no file of this key for a batch."""
+        """A new batch, at work from now on. Raises RequestError: the input is no file of this key for a batch;
+        Overloaded: the key has too many, or no tokens left."""
+        self._service.admission.check_tokens(caller)
         files = self._service.storage.files
         try:
-            file = files.get(caller.name, ask.input_file_id)
+            file = files.get(caller.owner, ask.input_file_id)
         except RequestError as problem:
             raise RequestError(problem.message, "file_not_found", "input_file_id") from None
         if file.purpose != "batch":
             raise RequestError("the input file was not uploaded for purpose batch", "invalid_field", "input_file_id")
-        if sum(not one.ended for one in self._records.values() if one.owner == caller.name) >= MAX_OPEN:
+        if sum(not one.ended for one in self._records.values() if owns(caller.owner, one.owner)) >= MAX_OPEN:
             raise Overloaded(f"{MAX_OPEN} batches of this key have not ended; wait for one or cancel one", 60)
         self._latest_ns = made_ns = max(self._clock_ns(), self._latest_ns + 1)
         record = BatchRecord(
             id=new_id("batch_"),
-            owner=caller.name,
+            owner=caller.owner,
             input_file_id=file.id,
             endpoint=ask.endpoint,
             window=ask.window,
@@ -93,7 +95,6 @@ class Batches:
             expires_at=made_ns // 1_000_000_000 + ask.window_s,
             metadata=ask.metadata,
             output_expires_after_s=ask.output_expires_after_s,
-            allowed=None if caller.fusions is None else tuple(sorted(caller.fusions)),
         )
         with stored():
             await asyncio.to_thread(self._make_folder, record, files.content(file))
@@ -107,7 +108,7 @@ class Batches:
 
     def page(self, owner: str, listing: Listing) -> tuple[list[dict[str, Any]], bool]:
         """One page of this key's batches. Raises RequestError where `after` is none."""
-        mine = [record for record in self._records.values() if record.owner == owner]
+        mine = [record for record in self._records.values() if owns(owner, record.owner)]
         page, more = cut_page(mine, listing, lambda record: (record.made_ns, record.id))
         return [self._body(record) for record in page], more
 
@@ -141,6 +142,8 @@ class Batches:
         stop = self._stops[record.id] = Stop()
         left_s = max(0.0, record.expires_at - self.now_s())
         expiry = asyncio.get_running_loop().call_later(left_s, stop.set, "expired")
+        files = self._service.storage.files
+        files.hold(record.input_file_id, record.owner, self._input_bytes(record.id))
         work = BatchWork(
             self._service,
             self.folder(record.id),
@@ -154,11 +157,18 @@ class Batches:
 
         def ended(task: asyncio.Task[None]) -> None:
             expiry.cancel()
+            files.release(record.input_file_id)
             for known in (self._stops, self._tasks, self._live, self._locks):
                 known.pop(record.id, None)
 
         task = self._tasks[record.id] = asyncio.create_task(work.to_the_end())
         task.add_done_callback(ended)
+
+    def _input_bytes(self, batch_id: str) -> int:
+        try:
+            return (self.folder(batch_id) / INPUT).stat().st_size
+        except OSError:
+            return 0
 
     async def _change(self, batch_id: str, step: Step) -> BatchRecord:
         """The record's next step: on the disk first, then for everybody to see. Raises StorageProblem."""
@@ -189,7 +199,7 @@ class Batches:
 
     def _mine(self, owner: str, batch_id: str) -> BatchRecord:
         record = self._records.get(batch_id)
-        if record is None or record.owner != owner:
+        if record is None or not owns(owner, record.owner):
             raise RequestError("no batch of that id; GET /v1/batches lists yours", "not_found")
         return record
 

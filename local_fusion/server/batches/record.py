@@ -42,9 +42,8 @@ class Counts:
 
 @dataclass(frozen=True, slots=True)
 class BatchRecord:
-    """One batch. `models`: what its rows name, resolved; empty until it is validated. `allowed`: names that its key may
-    use, None: all. `times`: Unix seconds of each status that was reached. `ending`: what it will be called
-    once finalised."""
+    """One batch. `models`: what its rows name, resolved; empty until it is validated. `times`: Unix seconds of each
+    status that was reached. `ending`: what it will be called once finalised."""
 
     id: str
     owner: str
@@ -55,7 +54,6 @@ class BatchRecord:
     expires_at: int
     metadata: Mapping[str, str] = field(default_factory=dict)
     output_expires_after_s: int | None = None
-    allowed: tuple[str, ...] | None = None
     status: Status = "validating"
     ending: Ending = "completed"
     models: tuple[str, ...] = ()
@@ -114,7 +112,7 @@ def read_record(folder: Path) -> BatchRecord | None:
         data["counts"] = Counts(**data["counts"])
         data["problems"] = tuple(Problem(**problem) for problem in data["problems"])
         data["models"] = tuple(data["models"])
-        data["allowed"] = None if data["allowed"] is None else tuple(data["allowed"])
+        data.pop("allowed", None)  # earlier versions asked it and not the key
         record = BatchRecord(**data)
     except (OSError, ValueError, KeyError, TypeError):
         return None

@@ -33,6 +33,15 @@ class Stop:
             return True
         return False
 
+    async def heard(self, seconds: float) -> bool:
+        """Wait so long; True, and earlier, where there is a reason."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self.event.wait()
+        except TimeoutError:
+            return False
+        return True
+
     async def acquired(self, slots: asyncio.Semaphore) -> bool:
         """Wait for a slot, and have it; or, False, there was a reason first."""
         take = asyncio.ensure_future(slots.acquire())

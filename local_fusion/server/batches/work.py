@@ -20,12 +20,13 @@ from local_fusion.server.batches.results import INPUT, RUN, clear, collect
 from local_fusion.server.batches.stop import Stop
 from local_fusion.server.batches.validate import Limits, validate
 from local_fusion.server.documents.place import Reference
+from local_fusion.server.door.callers import Caller
 from local_fusion.server.ids import new_id
 from local_fusion.server.service import Service
 from local_fusion.server.stored.disk import StorageProblem, stored
 from local_fusion.server.watch.logs import log
 
-GRACE_S, RETRY_S, _LOOK_S = 5.0, 30.0, 0.2
+GRACE_S, RETRY_S, OWNER_LOOK_S, _LOOK_S = 5.0, 30.0, 0.5, 0.2
 _CHANGED = Problem(
     "settings_changed",
     "models or fusions of the server have changed since the batch began; finished rows are kept, make a new batch "
@@ -75,7 +76,7 @@ class BatchWork:
         ending: Ending | None = record.ending if record.status in ("cancelling", "finalizing") else None
         if _OUR_FAULT in record.problems:
             ending = "failed"
-        if ending is None and not record.models:
+        if ending is None and not record.models and await self._has_owner():
             ending = await self._validate()
         if ending is None:
             ending = await self._in_turn()
@@ -100,8 +101,9 @@ class BatchWork:
         return None
 
     async def _in_turn(self) -> Ending | None:
-        """Run once a slot is free. None: the server closes, and the batch goes on another time."""
-        if await self.stop.acquired(self.slots):
+        """Run once a slot is free, and again where the owner went and came back. None: the server closes, and the batch
+        goes on another time."""
+        while await self._has_owner() and await self.stop.acquired(self.slots):
             try:
                 while not self.service.ready and not self.stop.event.is_set():
                     await self.stop.pause(_LOOK_S)
@@ -114,16 +116,46 @@ class BatchWork:
         reason = self.stop.reason
         return None if reason is None or reason == "closing" else reason
 
+    @property
+    def _owner(self) -> Caller | None:
+        return self.service.key_of(self.current().owner)
+
+    async def _has_owner(self) -> bool:
+        """Wait while the batch's key is removed: it goes on if that comes back, and else expires. False: stopped."""
+        if self._owner is None:
+            log.warning("batch_without_key", batch=self.folder.name)
+        while not self.stop.event.is_set():
+            if self._owner is not None:
+                return True
+            await self.stop.heard(OWNER_LOOK_S)
+        return False
+
+    async def _watch(self, halt: asyncio.Event) -> None:
+        """Set `halt` when the batch stops or its owner is gone."""
+        while self._owner is not None and not await self.stop.heard(OWNER_LOOK_S):
+            pass
+        halt.set()
+
     async def _run(self) -> Ending | None:
         """Run what is left of the rows. None: stopped before the last one."""
+        owner, halt = self._owner, asyncio.Event()
+        if owner is None:
+            return None
+        watching = asyncio.create_task(self._watch(halt))
+        try:
+            return await self._rows(owner, halt)
+        finally:
+            watching.cancel()
+
+    async def _rows(self, owner: Caller, halt: asyncio.Event) -> Ending | None:
         record = await self.change(self._begun)
-        asker = Asker(self.service, record)
+        asker = Asker(self.service, record, owner, halt)
         runtime = self.service.config.runtime
         options = BatchOptions(
             in_flight=self.service.settings.batch_in_flight,
             grace_s=GRACE_S,
             journal_sync_s=runtime.journal_sync_s,
-            stop=self.stop.event,
+            stop=halt,
             identity=self._identity(asker, record.models),
             versions=versions(),
             ask=asker.ask,
@@ -193,12 +225,12 @@ class BatchWork:
 
     def _known(self, model: str | None) -> str | None:
         """What a name stands for, where this batch's key may use it."""
-        allowed, catalog = self.current().allowed, self.service.catalog
+        owner, catalog = self._owner, self.service.catalog
         recipe = catalog.fusion(model)
         name = recipe.name if recipe is not None else model
         if name is None or (recipe is None and not catalog.is_member(name)):
             return None
-        return name if allowed is None or name in allowed or model in allowed else None
+        return name if owner is not None and (owner.may_use(name) or owner.may_use(model or name)) else None
 
     def _identity(self, asker: Asker, models: tuple[str, ...]) -> dict[str, str]:
         """What must not change while the batch is at work: its recipes, and their models."""

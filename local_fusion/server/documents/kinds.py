@@ -16,6 +16,8 @@ SENTENCES = {
     "unreadable": "the document cannot be read; save it as text",
     "not_base64": "file_data is no base64; give a data URL or the plain base64 of the file",
 }
+LASTING = frozenset(SENTENCES) - {"too_slow", "unreadable", "not_base64"}
+"""What will be so whenever the same bytes are read again. The rest may have been the machine's fault."""
 _HTML_NAMES = (".html", ".htm", ".xhtml")
 
 

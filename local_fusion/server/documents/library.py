@@ -2,6 +2,7 @@
 
 A file is read at its first use; its text, or why it has none, is kept beside it and goes with it; the last texts are
 in memory too. Inline files are read the same way and kept in memory only. Two requests never read one file at once.
+What may have been the machine's fault is not kept: the next use reads again.
 """
 
 from __future__ import annotations
@@ -18,16 +19,18 @@ from typing import Any
 import orjson
 
 from local_fusion.errors import RequestError
-from local_fusion.server.documents.kinds import SENTENCES, is_html_name
+from local_fusion.server.documents.kinds import LASTING, SENTENCES, is_html_name
 from local_fusion.server.documents.place import Document, Reference, make_document, place, references
-from local_fusion.server.documents.reading import MAX_BYTES, Unreadable, read_document
+from local_fusion.server.documents.readers import MOST_READINGS, Readers
+from local_fusion.server.documents.reading import CLOCK_S, MAX_BYTES, Unreadable, read_document
 from local_fusion.server.ids import new_id
 from local_fusion.server.stored.disk import private, stored, write_private
 from local_fusion.server.stored.file_store import COMING, CONTENT, FileStore, StoredFile
 from local_fusion.server.stored.upload import plain_name
 
 BESIDE = "document.json"
-PARSERS = 2
+REQUEST_S = 300.0
+"""Seconds that all documents of one request may take to be read."""
 KEPT_CHARS = 16 * 1024 * 1024
 
 
@@ -38,32 +41,49 @@ class _Read:
     document: Document | None = None
     problem: str = ""
 
+    @property
+    def lasting(self) -> bool:
+        return not self.problem or self.problem in LASTING
+
 
 class Library:
-    """Documents over a file store; `scratch`: a private folder for inline files while they are read."""
+    """Documents over a file store; `scratch`: a private folder for inline files while they are read; `clock_s`: seconds
+    a parser may take for one."""
 
-    def __init__(self, files: FileStore, scratch: Path) -> None:
+    def __init__(self, files: FileStore, scratch: Path, clock_s: float = CLOCK_S) -> None:
         self._files = files
         self._scratch = scratch
+        self._clock_s = clock_s
         self._kept: OrderedDict[str, _Read] = OrderedDict()
         self._chars = 0
-        self._parsing = asyncio.Semaphore(PARSERS)
-        self._reading: dict[str, asyncio.Task[_Read]] = {}
+        self._readers: Readers[_Read] = Readers()
 
     async def placed(self, owner: str, messages: Any, root: str = "messages") -> Any:
-        """The raw messages of a body with every document first (see `place`). Raises RequestError."""
-        found = {one.where: await self.document(owner, one) for one in references(messages, root)}
+        """The raw messages of a body with every document first (see `place`). Raises RequestError, Overloaded.
+        Cancelled, it stops what is read for it alone."""
+        try:
+            async with asyncio.timeout(REQUEST_S):
+                found = {one.where: await self._one(owner, one, MOST_READINGS) for one in references(messages, root)}
+        except TimeoutError:
+            raise RequestError(
+                f"{root}: the documents take too long to read; send fewer at once", "document_too_slow", root
+            ) from None
         return place(messages, found, root)
 
     async def document(self, owner: str, reference: Reference) -> Document:
-        """The document a part refers to. Raises RequestError: no such file, or it cannot be read."""
+        """The document a part refers to, however long its key's line is. Raises RequestError: no such file, or it
+        cannot be read."""
+        return await self._one(owner, reference, None)
+
+    async def _one(self, owner: str, reference: Reference, most: int | None) -> Document:
         if reference.file_id is not None:
             file = self._file(owner, reference)
-            read = await self._once(_key(file.sha256, file.filename), file.filename, self._files.folder(file))
+            key, source = _key(file.sha256, file.filename), self._files.folder(file)
+            read = await self._once(owner, key, file.filename, source, most)
             return _named(read, file.filename, reference)
         name = plain_name(reference.filename or "file")
-        data = _decoded(reference)
-        read = await self._once(_key(hashlib.sha256(data).hexdigest(), name), name, data)
+        data, sha256 = await asyncio.to_thread(_decoded, reference)
+        read = await self._once(owner, _key(sha256, name), name, data, most)
         return _named(read, name, reference)
 
     def placed_now(self, owner: str, messages: Any, root: str = "messages") -> Any:
@@ -91,36 +111,34 @@ class Library:
         except RequestError as problem:
             raise RequestError(f"{reference.where}: {problem.message}", "file_not_found", reference.where) from None
 
-    async def _once(self, key: str, name: str, source: Path | bytes) -> _Read:
+    async def _once(self, owner: str, key: str, name: str, source: Path | bytes, most: int | None) -> _Read:
         read = self._kept.get(key)
         if read is None:
-            task = self._reading.get(key)
-            if task is None:
-                task = self._reading[key] = asyncio.create_task(self._read(name, source))
-                task.add_done_callback(lambda done: self._reading.pop(key, None))
-            read = await asyncio.shield(task)
-        self._keep(key, read)
+            read = await self._readers.once(owner, key, lambda: self._read(owner, name, source), most)
+        if read.lasting:
+            self._keep(key, read)
         return read
 
-    async def _read(self, name: str, source: Path | bytes) -> _Read:
+    async def _read(self, owner: str, name: str, source: Path | bytes) -> _Read:
         with stored():
             if isinstance(source, Path):
                 read = await asyncio.to_thread(_from_disk, source)
                 if read is None:
-                    read = await self._parse(source / CONTENT, name)
-                    await asyncio.to_thread(_to_disk, source, read)
+                    read = await self._parse(owner, source / CONTENT, name)
+                    if read.lasting:
+                        await asyncio.to_thread(_to_disk, source, read)
                 return read
             path = self._scratch / new_id(COMING)
             try:
                 await asyncio.to_thread(_write, path, source)
-                return await self._parse(path, name)
+                return await self._parse(owner, path, name)
             finally:
                 path.unlink(missing_ok=True)
 
-    async def _parse(self, path: Path, name: str) -> _Read:
-        async with self._parsing:
+    async def _parse(self, owner: str, path: Path, name: str) -> _Read:
+        async with self._readers.turn(owner):
             try:
-                text = await read_document(path, name)
+                text = await read_document(path, name, self._clock_s)
                 return _Read(await asyncio.to_thread(make_document, name, text))
             except Unreadable as problem:
                 return _Read(problem=problem.key)
@@ -150,8 +168,8 @@ def _chars(read: _Read) -> int:
     return 64 + (0 if read.document is None else len(read.document.text))
 
 
-def _decoded(reference: Reference) -> bytes:
-    """The bytes of inline data: a data URL or plain base64. Raises RequestError."""
+def _decoded(reference: Reference) -> tuple[bytes, str]:
+    """The bytes of inline data, a data URL or plain base64, and their sha256. Raises RequestError."""
     text, where = reference.data or "", reference.where
     if text.startswith("data:"):
         head, comma, text = text.partition(",")
@@ -160,9 +178,10 @@ def _decoded(reference: Reference) -> bytes:
     if len(text) > MAX_BYTES * 4 // 3 + 4:
         raise RequestError(f"{where}: {SENTENCES['too_large']}", "document_too_large", where)
     try:
-        return base64.b64decode(text, validate=True)
+        data = base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):
         raise RequestError(f"{where}: {SENTENCES['not_base64']}", "document_not_base64", where) from None
+    return data, hashlib.sha256(data).hexdigest()
 
 
 def _from_disk(folder: Path) -> _Read | None:
@@ -170,7 +189,7 @@ def _from_disk(folder: Path) -> _Read | None:
     try:
         data = orjson.loads((folder / BESIDE).read_bytes())
         if data["problem"]:
-            return _Read(problem=data["problem"]) if data["problem"] in SENTENCES else None
+            return _Read(problem=data["problem"]) if data["problem"] in LASTING else None
         return _Read(Document("", data["text"], data["digest"]))
     except (OSError, ValueError, KeyError, TypeError):
         return None

@@ -30,6 +30,8 @@ _HOLDERS = ("user", "system", "developer")
 _KNOWN = {"file_id", "file_data", "filename"}
 _IGNORED = {"cache_control", "prompt_cache_breakpoint", "detail"}  # caching is automatic; text has no levels
 _LABEL_HEX = 12
+MAX_FILES = 64
+"""Different files that one request may refer to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +67,22 @@ def references(messages: Any, root: str = "messages") -> list[Reference]:
     """Every reference in a message list, in order; `root`: the field's name. What is no message list has none.
 
     Raises RequestError where a part that refers to a file is not of OpenAI's form, names a URL, or stands in the turn
-    of an assistant or a tool.
+    of an assistant or a tool; and where there are more than MAX_FILES of them.
     """
-    return [_reference(part, where, role) for where, role, part in _parts(messages, root)]
+    found = []
+    different = set()
+    for where, role, part in _parts(messages, root):
+        one = _reference(part, where, role)
+        found.append(one)
+        different.add((one.file_id, one.data, one.filename))
+        if len(different) > MAX_FILES:
+            raise RequestError(f"{root} may refer to {MAX_FILES} files at most", "too_many", root)
+    return found
+
+
+def refers(messages: Any, root: str = "messages") -> bool:
+    """Whether a message list refers to a file at all; nothing is checked."""
+    return any(True for _ in _parts(messages, root))
 
 
 def place(messages: Any, documents: Mapping[str, Document], root: str = "messages") -> Any:

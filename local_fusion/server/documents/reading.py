@@ -26,10 +26,10 @@ class Unreadable(Exception):
         self.key = key
 
 
-async def read_document(path: Path, name: str) -> str:
-    """The text of the file at `path`. Raises Unreadable."""
+async def read_document(path: Path, name: str, clock_s: float = CLOCK_S) -> str:
+    """The text of the file at `path`. `clock_s`: seconds a parser may take. Raises Unreadable."""
     kind = kind_of(name, await asyncio.to_thread(_head, path))
-    text = await asyncio.to_thread(_utf8, path) if kind == "text" else await _parsed(path, kind)
+    text = await asyncio.to_thread(_utf8, path) if kind == "text" else await _parsed(path, kind, clock_s)
     if not text.strip():
         raise Unreadable("empty")
     if len(text) > MAX_CHARS:
@@ -56,7 +56,7 @@ def _utf8(path: Path) -> str:
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
-async def _parsed(path: Path, kind: str) -> str:
+async def _parsed(path: Path, kind: str, clock_s: float) -> str:
     """Ask the child. Whatever it does but answer in time counts as unreadable."""
     child = await asyncio.create_subprocess_exec(
         sys.executable,
@@ -72,7 +72,7 @@ async def _parsed(path: Path, kind: str) -> str:
         start_new_session=True,
     )
     try:
-        async with asyncio.timeout(CLOCK_S):
+        async with asyncio.timeout(clock_s):
             said, _ = await child.communicate()
     except TimeoutError:
         raise Unreadable("too_slow") from None

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from time import monotonic
 from types import TracebackType
 
 from local_fusion.errors import LocalFusionError
 from local_fusion.server.door.allowance import Allowance
 from local_fusion.server.door.callers import Caller
+from local_fusion.server.orders.meter import Cost
 from local_fusion.server.orders.order import Reply
 from local_fusion.server.problems import CutOff, NotReady, Overloaded
 from local_fusion.server.watch.exchange import current
@@ -27,9 +28,9 @@ _Waiter = asyncio.Future[None]
 class Place:
     """A place among the requests worked on. Leave it when the work has ended; leaving twice is harmless.
 
-    Say what came of the work, once: `settle(reply)`, or `charge(tokens)` where there is no Reply, or `failed(problem)`.
-    That charges the key and feeds log line and counters. `on_evict` is called where the server must end before the
-    work has: end the work, with the error given.
+    Say what came of the work, once: `settle(reply)`, or `charge(tokens)` where there is no Reply, or `failed(problem,
+    costs)`. That charges the key and feeds log line and counters. `on_evict` is called where the server must end before
+    the work has: end the work, with the error given.
     """
 
     def __init__(self, admission: Admission, caller: Caller) -> None:
@@ -39,8 +40,6 @@ class Place:
         self._metrics = admission.metrics
         self._trace = current()
         self.on_evict: Callable[[LocalFusionError], None] | None = None
-        if self._trace is not None:
-            self._trace.begun_work = True
 
     def settle(self, reply: Reply) -> None:
         """The work ended with a reply."""
@@ -63,13 +62,16 @@ class Place:
             self._trace.tokens += tokens
             self._trace.model = model or self._trace.model
 
-    def failed(self, problem: BaseException) -> None:
-        """The work ended with an error, or was cancelled."""
+    def failed(self, problem: BaseException, costs: Sequence[Cost] = ()) -> None:
+        """The work ended with an error, or was cancelled; `costs`: of its calls until then."""
         self._metrics.failed(problem)
+        for cost in costs:
+            self._metrics.called(cost.model, cost.stage, cost.tokens)
+        self.charge(sum((cost.tokens for cost in costs), Tokens()))
 
     def leave(self) -> None:
         if self._admission is not None:
-            self._admission._left(self, self._caller)
+            self._admission._left(self, self._allowance)
             self._admission = None
 
     def __enter__(self) -> Place:
@@ -105,6 +107,7 @@ class Admission:
     async def enter(self, caller: Caller) -> Place:
         """Wait for a place. Raises Overloaded: the key is at a limit, the line is full, or the wait was too long."""
         allowance = self.allowance(caller)
+        allowance.limit(caller)
         allowance.check(monotonic())
         allowance.at_once += 1
         try:
@@ -121,17 +124,24 @@ class Admission:
         return place
 
     def allowance(self, caller: Caller) -> Allowance:
-        """What is left to a key."""
-        found = self._allowances.get(caller.name)
+        """What is left to a key. Its limits are those of the last one who entered: who has asked long ago may bring
+        older ones."""
+        found = self._allowances.get(caller.owner)
         if found is None:
-            found = self._allowances[caller.name] = Allowance()
-        found.limit(caller)
+            found = self._allowances[caller.owner] = Allowance()
+            found.limit(caller)
         return found
 
-    def spend(self, key: str, tokens: int) -> None:
-        """Work outside the line (a row of a batch) has cost a key so many tokens."""
-        if key in self._allowances:
-            self._allowances[key].spend(tokens)
+    def check_tokens(self, caller: Caller) -> None:
+        """For work outside the line (a row of a batch). `caller` as it stands now. Raises Overloaded: the key has no
+        tokens left."""
+        allowance = self.allowance(caller)
+        allowance.limit(caller)
+        allowance.check_tokens(monotonic())
+
+    def spend(self, caller: Caller, tokens: Tokens) -> None:
+        """Work outside the line has cost a key so many."""
+        self.allowance(caller).spend(tokens.prompt + tokens.completion)
 
     async def idle(self) -> None:
         """Return once nothing is worked on."""
@@ -151,7 +161,7 @@ class Admission:
         if self.waiting >= self._room:
             self._make_room(caller)
         waiter: _Waiter = asyncio.get_running_loop().create_future()
-        self._line.setdefault(caller.name, deque()).append(waiter)
+        self._line.setdefault(caller.owner, deque()).append(waiter)
         self.waiting += 1
         try:
             async with asyncio.timeout(self._timeout_s):
@@ -163,12 +173,12 @@ class Admission:
             self._give_back(waiter)
             raise
         finally:
-            self._drop(caller.name, waiter)
+            self._drop(caller.owner, waiter)
 
     def _make_room(self, caller: Caller) -> None:
         """Refuse the newcomer, or the last of the key with the most waiting, if that has more than the newcomer's."""
         longest = max(self._line, key=lambda name: len(self._line[name]), default=None)
-        mine = len(self._line.get(caller.name, ()))
+        mine = len(self._line.get(caller.owner, ()))
         if longest is None or len(self._line[longest]) <= mine + 1:
             raise Overloaded("too many requests are waiting; try again later", 1)
         last = self._line[longest][-1]
@@ -190,9 +200,9 @@ class Admission:
             self.working -= 1
             self._wake()
 
-    def _left(self, place: Place, caller: Caller) -> None:
+    def _left(self, place: Place, allowance: Allowance) -> None:
         self._places.discard(place)
-        self.allowance(caller).at_once -= 1
+        allowance.at_once -= 1
         self.working -= 1
         self._wake()
         if not self.working:

@@ -23,17 +23,23 @@ class Allowance:
         self._at = 0.0
 
     def limit(self, caller: Caller) -> None:
-        """The key's limits as they stand in the file now."""
+        """The key's limits as they stand in the file now. Another rate fills no bucket: it only fills at that rate."""
         self._parallel = caller.parallel
-        if caller.tokens_per_minute != self._rate:
-            self._rate = caller.tokens_per_minute
-            self._tokens, self._at = float(self._rate or 0), monotonic()
+        rate = caller.tokens_per_minute
+        if rate != self._rate:
+            now = monotonic()
+            left = float(rate or 0) if self._rate is None else min(self._left(now), float(rate or 0))
+            self._rate, self._tokens, self._at = rate, left, now
 
     def check(self, now: float) -> None:
         """Raises Overloaded where the key is at a limit."""
         if self._parallel is not None and self.at_once >= self._parallel:
             message = f"this key may have {self._parallel} requests at once; wait for one to end"
             raise Overloaded(message, 1, self.headers(now))
+        self.check_tokens(now)
+
+    def check_tokens(self, now: float) -> None:
+        """Raises Overloaded where the key has no tokens left."""
         if self._rate is not None and self._left(now) <= 0:
             wait = self._wait_s()
             message = f"this key may use {self._rate} tokens a minute; try again in {wait} s"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from typing import Any
 
 import orjson
@@ -15,6 +16,8 @@ from local_fusion.server.problems import ClientGone, TooSlow
 from local_fusion.server.service import service_of
 
 BODY_S = 60.0
+BYTES_A_S = 16 * 1024
+"""A long body has more time than BODY_S, as long as it comes at this rate."""
 _JSON = ("application/json", "")
 
 
@@ -37,6 +40,26 @@ async def read_json(request: Request) -> dict[str, Any]:
     check_depth(body, raw)
     check_counts(body)
     return body
+
+
+async def timely(request: Request, first_s: float = BODY_S, bytes_a_s: int = BYTES_A_S) -> AsyncIterator[bytes]:
+    """The chunks of a body of any length, which may take `first_s` and a second more for every `bytes_a_s` that came.
+
+    Raises TooSlow, ClientGone."""
+    source = request.stream()
+    began, size = asyncio.get_running_loop().time(), 0
+    while True:
+        try:
+            async with asyncio.timeout_at(began + first_s + size / bytes_a_s):
+                chunk = await anext(source, None)
+        except TimeoutError:
+            raise TooSlow("the body did not come in time") from None
+        except ClientDisconnect:
+            raise ClientGone("the client hung up") from None
+        if chunk is None:
+            return
+        size += len(chunk)
+        yield chunk
 
 
 async def _read(request: Request, limit: int) -> bytes:

@@ -14,12 +14,13 @@ from time import monotonic
 from local_fusion.config import ServerSettings
 from local_fusion.config.keys import KeyEntry, hash_of, keys_file, load_keys
 from local_fusion.errors import ConfigError
-from local_fusion.server.door.callers import Caller
+from local_fusion.server.door.callers import Caller, owns
 from local_fusion.server.door.listening import is_loopback
 from local_fusion.server.watch.logs import log
 
 _LOOK_EVERY_S = 0.5
 _SECRET_CHARS = 512
+_MARK_CHARS = 12
 _Stamp = tuple[int, int, int] | None
 
 
@@ -48,6 +49,11 @@ class KeyRing:
             if hmac.compare_digest(known, given):
                 found = caller
         return found
+
+    def of(self, owner: str) -> Caller | None:
+        """The key that what is kept as `owner`'s belongs to, as it stands now; None where it was removed."""
+        self._refresh()
+        return next((caller for _, caller in self._callers if owns(caller.owner, owner)), None)
 
     def _refresh(self) -> None:
         now = monotonic()
@@ -95,6 +101,7 @@ def _callers(entries: dict[str, KeyEntry]) -> list[tuple[str, Caller]]:
                 None if entry.fusions is None else frozenset(entry.fusions),
                 entry.parallel,
                 entry.tokens_per_minute,
+                entry.sha256[:_MARK_CHARS],
             ),
         )
         for name, entry in entries.items()

@@ -13,6 +13,9 @@ from local_fusion.errors import RequestError
 
 DEPTH = 64
 MESSAGES = 4096
+PARTS = 16_384
+"""Of all turns of a conversation together; and as many calls of tools."""
+TEMPLATE_KEYS = 64
 PROMPTS = 256
 TOOLS = 128
 STOPS = 16
@@ -31,9 +34,10 @@ _COUNTED = ("minItems", "maxItems", "minLength", "maxLength", "minProperties", "
 _REPEAT = re.compile(r"\{(\d+)(?:,(\d*))?\}")
 
 
-def check_depth(body: Any, raw: bytes) -> None:
-    """Raises RequestError where objects and lists lie too deep in each other."""
-    if raw.count(b"{") + raw.count(b"[") <= DEPTH:
+def check_depth(body: Any, raw: bytes | None = None) -> None:
+    """Raises RequestError where objects and lists lie too deep in each other. `raw`: the body as it came, if it is
+    there: most bodies have too few brackets to be too deep."""
+    if raw is not None and raw.count(b"{") + raw.count(b"[") <= DEPTH:
         return
     level = [body]
     for _ in range(DEPTH):
@@ -52,6 +56,11 @@ def check_counts(body: dict[str, Any]) -> None:
     """Raises RequestError for too many or too long of a field that several endpoints share. Types are not judged."""
     for field, most in _LISTS.items():
         _at_most(body.get(field), most, field)
+    for field in ("messages", "input"):
+        _check_turns(body.get(field), field)
+    template = body.get("chat_template_kwargs")
+    if isinstance(template, dict) and len(template) > TEMPLATE_KEYS:
+        raise _refusal("chat_template_kwargs", f"may have {TEMPLATE_KEYS} entries at most")
     _at_most(body.get("prompt"), max(PROMPTS, _token_ids(body.get("prompt"))), "prompt")
     for field in _NAMES:
         value = body.get(field)
@@ -128,6 +137,16 @@ def _schemas(body: dict[str, Any]) -> Iterator[tuple[str, Any]]:
         if isinstance(tools, list):
             for place, tool in enumerate(tools):
                 yield f"{field}.{place}", [tool]
+
+
+def _check_turns(turns: Any, field: str) -> None:
+    """Parts and calls, counted over all turns."""
+    if not isinstance(turns, list):
+        return
+    for name in ("content", "output", "tool_calls"):
+        inner = (turn.get(name) for turn in turns if isinstance(turn, dict))
+        if sum(len(value) for value in inner if isinstance(value, list)) > PARTS:
+            raise _refusal(field, f"may hold {PARTS} parts at most under {name}")
 
 
 def _check_stop(value: Any) -> None:

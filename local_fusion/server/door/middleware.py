@@ -59,7 +59,7 @@ class Front:
         status = outgoing.status or _CLIENT_GONE
         route = getattr(scope.get("route"), "path", None) or "unknown"
         name = trace.caller.name
-        self._service.metrics.request(route, scope["method"], status, trace.seconds, trace.first_byte_s, name)
+        self._service.metrics.request(route, scope["method"], status, trace.seconds, trace.first_byte_s)
         fields: dict[str, object] = {}
         if trace.tokens.prompt or trace.tokens.completion:
             fields["tokens"] = trace.tokens.prompt + trace.tokens.completion

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from fastapi import Request
 
+from local_fusion.errors import LocalFusionError
 from local_fusion.server.door.admission import Place
 from local_fusion.server.problems import ClientGone
 from local_fusion.server.service import caller_of, service_of
@@ -23,6 +24,29 @@ async def admitted(request: Request) -> Place:
     if admission.has_room:
         return await admission.enter(caller)
     return await unless_gone(request, admission.enter(caller))
+
+
+async def admitted_for(request: Request, work: Callable[[], Awaitable[T]]) -> tuple[Place, T]:
+    """A place, and what `work` made in it while the client waited: for what must be done before it is known what is to
+    be run. The place is left where `work` fails. Raises Overloaded, ClientGone, and what `work` raises."""
+    place = await admitted(request)
+    task = asyncio.ensure_future(work())
+    evicted: list[LocalFusionError] = []
+
+    def evict(problem: LocalFusionError) -> None:
+        evicted.append(problem)
+        task.cancel()
+
+    place.on_evict = evict
+    try:
+        return place, await unless_gone(request, task)
+    except BaseException:
+        place.leave()
+        if evicted:
+            raise evicted[0] from None
+        raise
+    finally:
+        place.on_evict = None
 
 
 async def unless_gone(request: Request, work: Awaitable[T]) -> T:

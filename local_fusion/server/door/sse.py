@@ -7,13 +7,14 @@ away or stops reading, `close` has been called and nothing of it is left running
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any
 
 import orjson
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+Close = Callable[[], Awaitable[None]]
 DONE = b"data: [DONE]\n\n"
 HEARTBEAT = b": still working\n\n"
 GATHER_S = 0.01
@@ -32,10 +33,10 @@ def event(data: Any, name: str | None = None) -> bytes:
 def response(
     source: AsyncIterator[bytes],
     heartbeat_s: float,
-    close: Callable[[], None],
+    close: Close,
     headers: Mapping[str, str] | None = None,
 ) -> Response:
-    """A stream of events. `close` is called when it ends or the client goes away; it must not wait."""
+    """A stream of events. `close` is awaited when it ends or the client goes away; it must not wait long."""
     return EventStream(source, heartbeat_s, close, headers)
 
 
@@ -48,7 +49,7 @@ class EventStream(Response):
         self,
         source: AsyncIterator[bytes],
         heartbeat_s: float,
-        close: Callable[[], None],
+        close: Close,
         headers: Mapping[str, str] | None = None,
     ) -> None:
         self.status_code = 200
@@ -81,7 +82,7 @@ class EventStream(Response):
         finally:
             for task in (collecting, gone):
                 task.cancel()
-            self._close()
+            await self._close()
             await asyncio.wait([collecting, gone])
         if not gone.done() or gone.cancelled():
             if not collecting.cancelled() and (problem := collecting.exception()) is not None:

@@ -124,9 +124,15 @@ def check_allowed(caller: Caller, *names: str) -> None:
         raise RequestError(f"this key may not use {names[0][:64]!r}", "permission_denied", "model")
 
 
+def may_ask(service: Service, caller: Caller, name: str) -> bool:
+    """Whether a request of this caller may name it as `model`: by its own name, or by that of the fusion behind."""
+    recipe = service.catalog.fusion(name)
+    return caller.may_use(name) or (recipe is not None and caller.may_use(recipe.name))
+
+
 def not_served(service: Service, caller: Caller, name: str) -> RequestError:
     """The 404 of a name that is none, with the nearest that is."""
-    known = [known for known in service.catalog.names() if caller.may_use(known)]
+    known = [known for known in service.catalog.names() if may_ask(service, caller, known)]
     return RequestError(
         f"no model called {name[:64]!r} is served here{nearest(name, known)}",
         "model_not_found",
@@ -136,7 +142,8 @@ def not_served(service: Service, caller: Caller, name: str) -> RequestError:
 
 def _of_fusion(service: Service, caller: Caller, asked: ChatRequest, name: str, request_id: str) -> Order:
     recipe = _base(service, caller, asked.fusion, name)
-    check_allowed(caller, name, recipe.name)
+    by_preset = asked.fusion.preset is not None and name != FLASH_ALIAS
+    check_allowed(caller, *(() if by_preset else (name,)), recipe.name)
     if (asked.fusion.plugin or asked.fusion.tool) and not asked.fusion.enabled:
         changed = _changed(service, caller, recipe, asked.fusion)
         return member_order(service, asked, changed.writers[0], request_id)

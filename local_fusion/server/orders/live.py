@@ -10,15 +10,19 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 from local_fusion.errors import LocalFusionError
 from local_fusion.server.door.admission import Place
+from local_fusion.server.orders.meter import Meter
 from local_fusion.server.orders.order import Hear, Heard, Reply
 
+_END_S = 1.0
 Work = Callable[[Hear], Awaitable[Reply]]
 
 
 class Live:
     """Runs `work` at once. Iterate it for what is heard and, last, the Reply; errors are raised there."""
 
-    def __init__(self, work: Work, place: Place | None = None) -> None:
+    def __init__(self, work: Work, place: Place | None = None, meter: Meter | None = None) -> None:
+        """`meter`: the engines of the work, for what is charged where it does not end well."""
+        self._meter = meter
         self._heard: asyncio.Queue[Heard | None] = asyncio.Queue()
         self._place = place
         self._evicted: LocalFusionError | None = None
@@ -61,6 +65,11 @@ class Live:
         """End the work, where it has not ended: every engine call of it is aborted."""
         self._task.cancel()
 
+    async def ended(self) -> None:
+        """End it, and wait a moment until it has: what it has cost is known then."""
+        self.close()
+        await asyncio.wait([self._task], timeout=_END_S)
+
     def _hear(self, item: Heard) -> None:
         self._heard.put_nowait(item)
         self._anything.set()
@@ -68,10 +77,11 @@ class Live:
     def _ended(self, task: asyncio.Future[Reply]) -> None:
         """Say what came of it, free the place, end the iteration."""
         if self._place is not None:
+            costs = () if self._meter is None else self._meter.costs
             if task.cancelled():
-                self._place.failed(self._evicted or asyncio.CancelledError())
+                self._place.failed(self._evicted or asyncio.CancelledError(), costs)
             elif (problem := task.exception()) is not None:
-                self._place.failed(problem)
+                self._place.failed(problem, costs)
             else:
                 self._place.settle(task.result())
             self._place.leave()

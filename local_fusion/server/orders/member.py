@@ -10,6 +10,7 @@ from typing import TypeVar
 from local_fusion.engine import Engine, Engines
 from local_fusion.errors import CallAborted, CallError, CallTimeout
 from local_fusion.fusion.calls import seed_of
+from local_fusion.fusion.clock import Clock, Overdue
 from local_fusion.server.orders.order import MemberOrder, Said
 from local_fusion.types import Call, Completion, Delta, Request, StageUsage
 
@@ -50,11 +51,11 @@ async def ask(engines: Engines, model: str, call: Call, tell: Tell | None) -> Co
 
 
 async def bounded(work: Awaitable[T], model: str, limit_s: float | None) -> T:
-    """Await an engine's work no longer than `limit_s`. Raises CallError, whatever the engine raises."""
+    """Await an engine's work; waiting for a place or a turn uses up nothing of `limit_s`. Raises CallError, whatever
+    the engine raises."""
     try:
-        async with asyncio.timeout(limit_s):
-            return await work
-    except TimeoutError:
+        return await Clock().limit(work, limit_s)
+    except (Overdue, TimeoutError):
         raise CallTimeout(f"{model} did not end within {limit_s or 0:g} s; shorten max_tokens") from None
     except CallError:
         raise

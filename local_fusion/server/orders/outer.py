@@ -55,6 +55,7 @@ class _Outer:
         self._calls: list[StageUsage] = []
         self._fused: Fused | None = None
         self._failed: FusionEnded | None = None
+        self._inner: tuple[StageUsage, ...] = ()
         self._asked = False
 
     async def run(self) -> Reply:
@@ -123,9 +124,11 @@ class _Outer:
             work = fuse if self._order.whole else consult
             self._fused = await work(request, recipe, self._engines, listener)
         except FusionError as problem:
+            self._inner = problem.calls
             self._failed = FusionEnded(None, problem.message, problem.code)
             self._hear(self._failed)
             return error_of(problem)
+        self._inner = self._fused.receipt.calls
         self._hear(FusionEnded(self._fused))
         return result_of(self._fused)
 
@@ -138,12 +141,9 @@ class _Outer:
             tool_calls=calls,
             finish_reason=_finish(completion, calls),
         )
-        own = sum((call.tokens for call in self._calls), Tokens())
-        fused = self._fused
-        inner = () if fused is None else fused.receipt.calls
-        tokens = own if fused is None else own + fused.tokens
-        every = (*inner, *self._calls)
-        return Reply(self._member.id, completion.model, (said,), tokens, fused, calls=every, failed=self._failed)
+        every = (*self._inner, *self._calls)
+        tokens = sum((call.tokens for call in every), Tokens())
+        return Reply(self._member.id, completion.model, (said,), tokens, self._fused, calls=every, failed=self._failed)
 
 
 def _fusion_calls(completion: Completion) -> tuple[ToolCall, ...]:

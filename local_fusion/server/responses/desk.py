@@ -1,13 +1,15 @@
 """Responses: made, run with their client or in the background, stored, and taken up again after a restart.
 
-Invariants: a run in the background ends as one stored response, whatever its client does; what a restart interrupted
-is run again once, from the stored request with the same seed, and then fails as `server_restarted`. A run with its
+Invariants: a run in the background ends as one stored response, whatever its client does; what a crash interrupted is
+run again once, from the stored request with the same seed, and then fails as `server_restarted` (what only waited, or
+was cut off by an orderly end, does not count). Nothing is begun for a key that was removed. A run with its
 client ends when the client goes. A response is stored before its last event is sent.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import replace
@@ -16,13 +18,14 @@ from typing import Any
 
 from local_fusion.engine import Engines
 from local_fusion.errors import LocalFusionError, RequestError
-from local_fusion.openai_api.responses_events import Event
+from local_fusion.openai_api.responses_events import Event, ResponseEvents
 from local_fusion.server.door.admission import Place
-from local_fusion.server.door.callers import Caller
+from local_fusion.server.door.callers import Caller, owns
 from local_fusion.server.orders.live import Live
+from local_fusion.server.orders.meter import Meter
 from local_fusion.server.orders.order import Reply
 from local_fusion.server.orders.run import execute
-from local_fusion.server.problems import CutOff, NotReady, Overloaded
+from local_fusion.server.problems import CutOff, NotReady, Overloaded, Unauthorized
 from local_fusion.server.responses.make import Made, events_again, made_again, make
 from local_fusion.server.responses.run import Run
 from local_fusion.server.responses.store import ResponseStore, Stored, no_such
@@ -46,6 +49,8 @@ class Responses:
         self._service = service
         self._runs: dict[str, Run] = {}
         self._resuming: asyncio.Task[None] | None = None
+        self._resumed = False
+        self._ended_before: set[str] = set()  # cancelled or deleted before the run was taken up
 
     async def make(self, caller: Caller, body: Mapping[str, Any]) -> Made:
         """Check a body; nothing is begun. Raises RequestError."""
@@ -55,7 +60,8 @@ class Responses:
 
     def begin(self, made: Made, engines: Engines, place: Place) -> Live:
         """Begin a run that lives as long as its client; `place` is left when it ends."""
-        return Live(lambda hear: execute(engines, made.order, hear, made.asked.stream), place)
+        meter = Meter(engines)
+        return Live(lambda hear: execute(meter, made.order, hear, made.asked.stream), place, meter)
 
     async def whole(self, made: Made, live: Live) -> dict[str, Any]:
         """The response object at the end. Raises what the order raises."""
@@ -85,8 +91,12 @@ class Responses:
     async def launch(self, made: Made) -> Run:
         """Store it and run it, whatever its client does. Raises Overloaded, NotReady, StorageProblem."""
         self._service.engines  # noqa: B018  (raises NotReady)
-        if len(self._runs) >= max(1, self._service.settings.queue):
+        most = max(1, self._service.settings.queue)
+        if len(self._runs) >= most:
             raise Overloaded("too many responses are under way in the background; try again later", 5)
+        mine = sum(run.owner == made.caller.owner for run in self._runs.values())
+        if self._service.keys is not None and mine >= max(1, most // 2):
+            raise Overloaded("too many responses of this key are under way in the background; try again later", 5)
         await self.store.put(made.stored)
         return self._launch(made)
 
@@ -105,15 +115,22 @@ class Responses:
                     await self._resume(stored)
         except Exception as problem:
             log.failed("responses_not_resumed", problem)
+        finally:
+            self._resumed = True
+            self._ended_before.clear()
 
     async def cancel(self, caller: Caller, response_id: str) -> dict[str, Any]:
         """End a run in the background; one that has ended is given back as it is. Raises RequestError."""
         run = self._run(caller, response_id)
         if run is None:
-            stored = await self.store.get(caller.name, response_id)
+            stored = await self.store.get(caller.owner, response_id)
             if not stored.background:
                 raise RequestError("only a response made with background: true can be cancelled", "invalid_request")
-            return dict(stored.body)
+            if not stored.open:
+                return dict(stored.body)
+            run = self._runs.get(response_id)  # taken up meanwhile
+            if run is None:
+                return await self._cancel_unrun(stored)
         run.cancel()
         await run.ended()
         return run.body()
@@ -124,22 +141,24 @@ class Responses:
         if run is not None:
             run.cancel()
             await run.ended()
-        await self.store.delete(caller.name, response_id)
+        self._end_before(response_id)
+        await self.store.delete(caller.owner, response_id)
+        await self._service.storage.receipts.forget(caller.owner, response_id)
 
     async def body(self, caller: Caller, response_id: str) -> dict[str, Any]:
         """The response object as it stands. Raises RequestError (404)."""
         run = self._run(caller, response_id)
-        return run.body() if run is not None else dict((await self.store.get(caller.name, response_id)).body)
+        return run.body() if run is not None else dict((await self.store.get(caller.owner, response_id)).body)
 
     async def events(self, caller: Caller, response_id: str) -> Run | list[bytes]:
         """The run to be followed, or the events of one that has ended. Raises RequestError."""
         run = self._run(caller, response_id)
         if run is not None and run.streams:
             return run
-        found = None if run is not None else await self.store.events(caller.name, response_id)
+        found = None if run is not None else await self.store.events(caller.owner, response_id)
         if found is None:
             if run is None:
-                await self.store.get(caller.name, response_id)
+                await self.store.get(caller.owner, response_id)
             raise RequestError(
                 "this response has no stream to be resumed: only one made with background and stream has",
                 "invalid_request",
@@ -159,14 +178,14 @@ class Responses:
 
     def _run(self, caller: Caller, response_id: str) -> Run | None:
         run = self._runs.get(response_id)
-        if run is not None and run.owner != caller.name:
+        if run is not None and not owns(caller.owner, run.owner):
             raise no_such(response_id)
         return run
 
     async def _told(self, made: Made, live: Live) -> AsyncIterator[Event]:
         def ended(reply: Reply) -> None:
-            if reply.fused is not None:
-                self._service.storage.receipts.keep(made.stored.id, made.caller.name, made.chat.messages, reply.fused)
+            kept = reply.fused if made.asked.store else None
+            self._service.storage.receipts.keep(made.stored.id, made.caller.owner, made.chat.messages, kept)
 
         for event in made.events.take():
             yield event
@@ -188,7 +207,7 @@ class Responses:
             made.events.unstored()
 
     def _launch(self, made: Made) -> Run:
-        run = Run(made.stored.id, made.caller.name, made.events.body, made.asked.stream)
+        run = Run(made.stored.id, made.caller.owner, made.events.body, made.asked.stream)
         self._runs[run.id] = run
         made.events.queued()
         run.tell(made.events.take())
@@ -205,9 +224,16 @@ class Responses:
     async def _through(self, run: Run, made: Made) -> list[Event]:
         """Run it; the events up to the end are told, those that end it are given back."""
         events = made.events
+        begun = False
         try:
-            await self.store.begin(made.stored.id)
-            live = self.begin(made, self._service.engines, await self._place(made.caller))
+            place = await self._place(made.caller.owner)
+            try:
+                begun = True
+                await self.store.begin(made.stored.id)
+                live = self.begin(made, self._service.engines, place)
+            except BaseException:
+                place.leave()
+                raise
             events.begun()
             async for event in self._told(made, live):
                 if is_last(event):
@@ -216,11 +242,13 @@ class Responses:
             raise RuntimeError("an order ended without an end")
         except asyncio.CancelledError:
             if not run.cancelled:
+                await self._drained(run, begun)
                 raise
             events.cancelled()
         except Exception as problem:
             if self._service.stopping and isinstance(problem, NotReady | CutOff):
-                raise asyncio.CancelledError from None  # the next start takes it up
+                await self._drained(run, begun)
+                raise asyncio.CancelledError from None
             _note(problem)
             fail(events, problem)
         return events.take()
@@ -235,9 +263,18 @@ class Responses:
             log.failed("response_not_stored", problem)
         run.tell(last)
 
-    async def _place(self, caller: Caller) -> Place:
+    async def _drained(self, run: Run, begun: bool) -> None:
+        """The server ends in order: the next start takes the run up."""
+        if begun:
+            with contextlib.suppress(StorageProblem):
+                await self.store.drain(run.id)
+
+    async def _place(self, owner: str) -> Place:
         until = time.monotonic() + WAIT_S
         while True:
+            caller = self._service.key_of(owner)
+            if caller is None:
+                raise Unauthorized("the key that asked for this response was removed")
             try:
                 return await self._service.admission.enter(caller)
             except Overloaded as problem:
@@ -247,19 +284,41 @@ class Responses:
 
     async def _resume(self, stored: Stored) -> None:
         why = "the server was restarted while it ran"
-        if stored.attempts >= MAX_RUNS:
+        caller = self._service.key_of(stored.owner)
+        if caller is None:
+            log.warning("response_left", response=stored.id)
+            return
+        if stored.attempts - stored.drained >= MAX_RUNS:
             await self._give_up(stored, f"{why}, more than once")
             return
         try:
-            self._launch(await made_again(self._service, self.store, stored))
+            made = await made_again(self._service, self.store, stored, caller)
+            if stored.id not in self._ended_before:
+                self._launch(made)
         except LocalFusionError as problem:
             await self._give_up(stored, f"{why}, and it can no longer be run: {problem.message}")
 
     async def _give_up(self, stored: Stored, why: str) -> None:
         events = events_again(stored)
         events.failed(why, "server_restarted")
-        lines = [Run.line(event) for event in events.take()]
-        await self.store.update(stored.id, "failed", events.body(), lines if stored.request["stream"] else None)
+        if stored.id not in self._ended_before:
+            await self._end_unrun(stored, events)
+
+    async def _cancel_unrun(self, stored: Stored) -> dict[str, Any]:
+        """Cancel what waits to be taken up."""
+        self._end_before(stored.id)
+        events = events_again(stored)
+        events.cancelled()
+        return await self._end_unrun(stored, events)
+
+    def _end_before(self, response_id: str) -> None:
+        if not self._resumed:
+            self._ended_before.add(response_id)
+
+    async def _end_unrun(self, stored: Stored, events: ResponseEvents) -> dict[str, Any]:
+        body, lines = events.body(), [Run.line(event) for event in events.take()]
+        await self.store.update(stored.id, body["status"], body, lines if stored.request["stream"] else None)
+        return body
 
 
 def _note(problem: BaseException) -> None:

@@ -47,11 +47,10 @@ async def make(service: Service, store: ResponseStore, caller: Caller, body: Map
         "head": asked.head,
         "instructions": asked.instructions,
         "stream": asked.stream,
-        "allowed": None if caller.fusions is None else sorted(caller.fusions),
     }
     stored = Stored(
         id=response_id,
-        owner=caller.name,
+        owner=caller.owner,
         created=created,
         status="queued",
         background=asked.background,
@@ -64,10 +63,11 @@ async def make(service: Service, store: ResponseStore, caller: Caller, body: Map
     return Made(asked, caller, order, chat, events, stored)
 
 
-async def made_again(service: Service, store: ResponseStore, stored: Stored) -> Made:
-    """The same of a run that a restart interrupted. Raises RequestError: what it needs is not there any more."""
-    request, allowed = stored.request, stored.request["allowed"]
-    caller = Caller(stored.owner, None if allowed is None else frozenset(allowed))
+async def made_again(service: Service, store: ResponseStore, stored: Stored, caller: Caller) -> Made:
+    """The same of a run that a restart interrupted; `caller`: its owner as the key stands now.
+
+    Raises RequestError: what it needs is not there any more, or not for this key."""
+    request = stored.request
     asked = ResponsesRequest(
         chat=request["chat"],
         items=stored.items,
@@ -95,10 +95,10 @@ def events_of(response_id: str, created: int, head: Mapping[str, Any], first: in
 async def _order(
     service: Service, store: ResponseStore, caller: Caller, asked: ResponsesRequest, response_id: str
 ) -> tuple[ChatRequest, Order]:
-    earlier = await store.conversation(caller.name, asked.previous) if asked.previous else []
+    earlier = await store.conversation(caller.owner, asked.previous) if asked.previous else []
     turns = chat_turns(asked.instructions, earlier, asked.items)
     try:
-        messages = await service.storage.documents.placed(caller.name, list(turns.messages))
+        messages = await service.storage.documents.placed(caller.owner, list(turns.messages))
         chat = parse_chat({**asked.chat, "messages": messages})
         return chat, order_for(service, caller, chat, response_id)
     except RequestError as problem:

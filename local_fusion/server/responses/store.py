@@ -21,41 +21,46 @@ from typing import Any, TypeVar
 import orjson
 
 from local_fusion.errors import RequestError
+from local_fusion.server.door.callers import names_of
 from local_fusion.server.stored.disk import StorageProblem
 
 T = TypeVar("T")
-VERSION = 1
+VERSION = 2
 SWEEP_EVERY_S = 600.0
 MAX_TURNS = 1000
+MAX_CONVERSATION_BYTES, MAX_CONVERSATION_ITEMS = 16 << 20, 16_384
+"""Of what `previous_response_id` stands for."""
 _OPEN = ("queued", "in_progress")
 _TABLES = """
 CREATE TABLE responses (
     id TEXT PRIMARY KEY, owner TEXT NOT NULL, created REAL NOT NULL, expires REAL NOT NULL, status TEXT NOT NULL,
     background INTEGER NOT NULL, attempts INTEGER NOT NULL, previous TEXT, request BLOB NOT NULL, items BLOB NOT NULL,
-    body BLOB NOT NULL, events BLOB
+    body BLOB NOT NULL, events BLOB, drained INTEGER NOT NULL DEFAULT 0
 );
 CREATE INDEX responses_expires ON responses (expires);
 CREATE INDEX responses_open ON responses (status) WHERE background = 1;
 """
+_FROM_1 = "ALTER TABLE responses ADD COLUMN drained INTEGER NOT NULL DEFAULT 0;"
 _FORGET = "PRAGMA wal_checkpoint(TRUNCATE)"  # the journal of changes still holds what was deleted
 _INSERT = (
     "INSERT INTO responses (id, owner, created, status, background, attempts, previous, request, items, body, expires) "
     "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
-_SELECT_ONE = (
-    "SELECT id, owner, created, status, background, attempts, previous, request, items, body FROM responses "
-    "WHERE id = ? AND owner = ? AND expires > ?"
+_SELECT = (
+    "SELECT id, owner, created, status, background, attempts, previous, request, items, body, drained FROM responses "
 )
-_SELECT_OPEN = (
-    "SELECT id, owner, created, status, background, attempts, previous, request, items, body FROM responses "
-    "WHERE background = 1 AND status IN (?, ?) ORDER BY created"
+_SELECT_ONE = f"{_SELECT} WHERE id = ? AND owner IN (?, ?) AND expires > ?"
+_SELECT_LINK = (
+    "SELECT status, previous, length(items) + length(body) FROM responses WHERE id = ? AND owner IN (?, ?) "
+    "AND expires > ?"
 )
+_SELECT_OPEN = f"{_SELECT} WHERE background = 1 AND status IN (?, ?) ORDER BY created"
 
 
 @dataclass(frozen=True, slots=True)
 class Stored:
     """One response. `request`: what is needed to run it again; `items`: its input; `body`: the response object.
-    `attempts`: how often a run of it was begun."""
+    `attempts`: how often a run of it was begun; `drained`: how many of them an orderly end of the server cut off."""
 
     id: str
     owner: str
@@ -67,6 +72,12 @@ class Stored:
     request: Mapping[str, Any]
     items: tuple[Mapping[str, Any], ...]
     body: Mapping[str, Any]
+    drained: int = 0
+
+    @property
+    def open(self) -> bool:
+        """Its run has not ended."""
+        return self.background and self.status in _OPEN
 
 
 class ResponseStore:
@@ -89,9 +100,9 @@ class ResponseStore:
         self, response_id: str, status: str, body: Mapping[str, Any], events: Sequence[bytes] | None = None
     ) -> bool:
         """Replace status and body, and the events where given; False where it was deleted meanwhile."""
-        packed = None if events is None else zlib.compress(b"\n".join(events), 1)
 
         def work(file: sqlite3.Connection) -> bool:
+            packed = None if events is None else zlib.compress(b"\n".join(events), 1)
             done = file.execute(
                 "UPDATE responses SET status = ?, body = ?, events = coalesce(?, events) WHERE id = ?",
                 (status, orjson.dumps(body), packed, response_id),
@@ -106,6 +117,12 @@ class ResponseStore:
             lambda file: file.execute("UPDATE responses SET attempts = attempts + 1 WHERE id = ?", (response_id,))
         )
 
+    async def drain(self, response_id: str) -> None:
+        """The run begun last is cut off by the server's orderly end: it shall be run again as if it never had been."""
+        await self._do(
+            lambda file: file.execute("UPDATE responses SET drained = drained + 1 WHERE id = ?", (response_id,))
+        )
+
     async def get(self, owner: str, response_id: str) -> Stored:
         """Raises RequestError (404) where this owner has none of that id."""
         found = await self._do(lambda file: _one(file, owner, response_id))
@@ -116,27 +133,26 @@ class ResponseStore:
     async def events(self, owner: str, response_id: str) -> list[bytes] | None:
         """The events of a background run that has ended, a JSON object each; None where none were kept."""
 
-        def work(file: sqlite3.Connection) -> bytes | None:
+        def work(file: sqlite3.Connection) -> list[bytes] | None:
             row = file.execute(
-                "SELECT events FROM responses WHERE id = ? AND owner = ? AND expires > ?",
-                (response_id, owner, time.time()),
+                "SELECT events FROM responses WHERE id = ? AND owner IN (?, ?) AND expires > ?",
+                (response_id, *names_of(owner), time.time()),
             ).fetchone()
-            return None if row is None else row[0]
+            return None if row is None or row[0] is None else zlib.decompress(row[0]).split(b"\n")
 
-        packed = await self._do(work)
-        return None if packed is None else zlib.decompress(packed).split(b"\n")
+        return await self._do(work)
 
     async def conversation(self, owner: str, response_id: str) -> list[Mapping[str, Any]]:
         """Input and output items of this response and all before it, oldest first. Raises RequestError naming
-        previous_response_id: one is missing, or has no answer (yet)."""
-        turns = await self._do(lambda file: _chain(file, owner, response_id))
-        return [item for turn in reversed(turns) for item in (*turn.items, *turn.body["output"])]
+        previous_response_id: one is missing, or has no answer (yet), or they are too much together."""
+        return await self._do(lambda file: _conversation(file, owner, response_id))
 
     async def delete(self, owner: str, response_id: str) -> None:
         """Raises RequestError (404)."""
 
         def work(file: sqlite3.Connection) -> int:
-            return file.execute("DELETE FROM responses WHERE id = ? AND owner = ?", (response_id, owner)).rowcount
+            found = (response_id, *names_of(owner))
+            return file.execute("DELETE FROM responses WHERE id = ? AND owner IN (?, ?)", found).rowcount
 
         if not await self._do(work):
             raise no_such(response_id)
@@ -150,6 +166,10 @@ class ResponseStore:
             return [_stored(row) for row in rows]
 
         return await self._do(work)
+
+    async def sweep(self) -> None:
+        """Away with what is too old or too much, whether or not anything comes in."""
+        await self._do(self._sweep)
 
     async def close(self) -> None:
         """Close the file; idempotent. What comes later opens it again."""
@@ -226,6 +246,8 @@ def _opened(path: Path) -> sqlite3.Connection:
     (version,) = file.execute("PRAGMA user_version").fetchone()
     if version == 0:
         file.executescript(f"BEGIN; {_TABLES} PRAGMA user_version = {VERSION}; COMMIT;")
+    elif version == 1:
+        file.executescript(f"BEGIN; {_FROM_1} PRAGMA user_version = {VERSION}; COMMIT;")
     elif version != VERSION:
         file.close()
         raise sqlite3.DatabaseError(f"version {version} of the table is not known")
@@ -240,40 +262,61 @@ def _bytes(file: sqlite3.Connection) -> int:
 
 
 def _one(file: sqlite3.Connection, owner: str, response_id: str) -> Stored | None:
-    row = file.execute(_SELECT_ONE, (response_id, owner, time.time())).fetchone()
+    row = file.execute(_SELECT_ONE, (response_id, *names_of(owner), time.time())).fetchone()
     return None if row is None else _stored(row)
 
 
-def _chain(file: sqlite3.Connection, owner: str, response_id: str) -> list[Stored]:
-    turns: list[Stored] = []
+def _conversation(file: sqlite3.Connection, owner: str, response_id: str) -> list[Mapping[str, Any]]:
+    items: list[Mapping[str, Any]] = []
+    for turn_id in reversed(_chain(file, owner, response_id)):
+        turn = _one(file, owner, turn_id)
+        if turn is not None:
+            items += [*turn.items, *turn.body["output"]]
+        if len(items) > MAX_CONVERSATION_ITEMS:
+            raise _too_long(f"{MAX_CONVERSATION_ITEMS} items")
+    return items
+
+
+def _chain(file: sqlite3.Connection, owner: str, response_id: str) -> list[str]:
+    """The ids of a conversation, the newest first; nothing is decoded before it is known to be small enough."""
+    turns: list[str] = []
+    size = 0
     before: str | None = response_id
     while before is not None:
-        turn = _one(file, owner, before)
-        if turn is None:
+        row = file.execute(_SELECT_LINK, (before, *names_of(owner), time.time())).fetchone()
+        if row is None:
             raise RequestError(
                 f"previous_response_id: there is no response {before[:64]!r} any more; send the conversation as input",
                 "previous_response_not_found",
                 "previous_response_id",
             )
-        if turn.status not in ("completed", "incomplete"):
+        status, earlier, size_bytes = row
+        if status not in ("completed", "incomplete"):
             raise RequestError(
-                f"previous_response_id: the response is {turn.status}; it must be completed",
+                f"previous_response_id: the response is {status}; it must be completed",
                 "invalid_field",
                 "previous_response_id",
             )
-        turns.append(turn)
+        turns.append(before)
+        size += size_bytes
         if len(turns) > MAX_TURNS:
-            raise RequestError(
-                f"previous_response_id: the conversation has more than {MAX_TURNS} turns; begin a new one",
-                "invalid_field",
-                "previous_response_id",
-            )
-        before = turn.previous
+            raise _too_long(f"{MAX_TURNS} turns")
+        if size > MAX_CONVERSATION_BYTES:
+            raise _too_long(f"{MAX_CONVERSATION_BYTES} bytes")
+        before = earlier
     return turns
 
 
+def _too_long(most: str) -> RequestError:
+    return RequestError(
+        f"previous_response_id: the conversation has more than {most}; begin a new one",
+        "invalid_field",
+        "previous_response_id",
+    )
+
+
 def _stored(row: Sequence[Any]) -> Stored:
-    response_id, owner, created, status, background, attempts, previous, request, items, body = row
+    response_id, owner, created, status, background, attempts, previous, request, items, body, drained = row
     return Stored(
         response_id,
         owner,
@@ -285,4 +328,5 @@ def _stored(row: Sequence[Any]) -> Stored:
         orjson.loads(request),
         tuple(orjson.loads(items)),
         orjson.loads(body),
+        drained,
     )

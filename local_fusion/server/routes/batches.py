@@ -10,7 +10,7 @@ from local_fusion.openai_api.file_objects import list_object, listing_schemas, p
 from local_fusion.server.door.body import read_json
 from local_fusion.server.problems import Json
 from local_fusion.server.service import caller_of, service_of
-from local_fusion.server.wire.declared import errors, json_body, query
+from local_fusion.server.wire.declared import BatchId, errors, json_body, query
 
 router = APIRouter()
 MOST, USUAL = 100, 20
@@ -28,17 +28,17 @@ async def create(request: Request) -> Response:
 async def list_batches(request: Request) -> Response:
     """A page of this key's batches, the newest first."""
     listing = parse_listing(request.query_params, MOST, USUAL)
-    page, more = service_of(request).storage.batches.page(caller_of(request).name, listing)
+    page, more = service_of(request).storage.batches.page(caller_of(request).owner, listing)
     return Json(list_object(page, more))
 
 
 @router.get("/v1/batches/{batch_id}", responses=errors(*_KEPT))
-async def get_batch(request: Request, batch_id: str) -> Response:
+async def get_batch(request: Request, batch_id: BatchId) -> Response:
     """Where a batch stands."""
-    return Json(service_of(request).storage.batches.get(caller_of(request).name, batch_id))
+    return Json(service_of(request).storage.batches.get(caller_of(request).owner, batch_id))
 
 
 @router.post("/v1/batches/{batch_id}/cancel", responses=errors(*_KEPT))
-async def cancel(request: Request, batch_id: str) -> Response:
+async def cancel(request: Request, batch_id: BatchId) -> Response:
     """Begin no more rows of it; what is finished is kept."""
-    return Json(await service_of(request).storage.batches.cancel(caller_of(request).name, batch_id))
+    return Json(await service_of(request).storage.batches.cancel(caller_of(request).owner, batch_id))

@@ -12,17 +12,18 @@ from starlette.responses import Response
 
 from local_fusion.fusion.events import Deltas
 from local_fusion.openai_api.chat_reply import Head
-from local_fusion.openai_api.request import parse_chat
+from local_fusion.openai_api.request import ChatRequest, parse_chat
 from local_fusion.openai_api.schemas import chat_schema
-from local_fusion.server.documents.place import references
+from local_fusion.server.documents.place import refers
 from local_fusion.server.door import sse
 from local_fusion.server.door.body import read_json
 from local_fusion.server.door.callers import Caller
-from local_fusion.server.door.presence import admitted, unless_gone
+from local_fusion.server.door.presence import admitted, admitted_for, unless_gone
 from local_fusion.server.ids import new_id
 from local_fusion.server.orders.choose import order_for
 from local_fusion.server.orders.live import Live
-from local_fusion.server.orders.order import OuterOrder, Reply
+from local_fusion.server.orders.meter import Meter
+from local_fusion.server.orders.order import Order, OuterOrder, Reply
 from local_fusion.server.orders.run import Hear, execute
 from local_fusion.server.problems import Json
 from local_fusion.server.service import Service, caller_of, service_of
@@ -42,25 +43,33 @@ router = APIRouter()
 async def chat(request: Request) -> Response:
     """A fusion or a member answers a conversation; streamed or whole."""
     service, caller = service_of(request), caller_of(request)
-    asked = parse_chat(await _with_documents(service, caller, await read_json(request)))
+    body = await read_json(request)
     request_id = new_id("chatcmpl-")
-    order = order_for(service, caller, asked, request_id)
-    engines = service.engines
-    head = Head(request_id, int(time.time()), fingerprint(service.config, order), first_model(order))
+
+    async def prepared() -> tuple[ChatRequest, Order, Meter, Head]:
+        asked = parse_chat(await _with_documents(service, caller, body))
+        order = order_for(service, caller, asked, request_id)
+        engines = Meter(service.engines)
+        head = Head(request_id, int(time.time()), fingerprint(service.config, order), first_model(order))
+        return asked, order, engines, head
+
+    if refers(body.get("messages")):
+        place, (asked, order, engines, head) = await admitted_for(request, prepared)
+    else:
+        asked, order, engines, head = await prepared()
+        place = await admitted(request)
     deltas: Deltas = asked.stream and (True if "panel" in asked.fusion.include else "writer")
-    place = await admitted(request)
 
     async def work(hear: Hear) -> Reply:
         reply = await execute(engines, order, hear, deltas)
-        if reply.fused is not None:
-            service.storage.receipts.keep(request_id, caller.name, asked.messages, reply.fused)
+        service.storage.receipts.keep(request_id, caller.owner, asked.messages, reply.fused)
         return reply
 
-    live = Live(work, place)
+    live = Live(work, place, engines)
     if asked.stream:
         await unless_gone(request, live.begun(service.settings.heartbeat_s))
         events = chat_events(live, asked, head, isinstance(order, OuterOrder))
-        return sse.response(events, service.settings.heartbeat_s, live.close)
+        return sse.response(events, service.settings.heartbeat_s, live.ended)
     reply = await unless_gone(request, live.reply())
     return Json(body_of(reply, asked, replace(head, model=reply.model)))
 
@@ -68,6 +77,6 @@ async def chat(request: Request) -> Response:
 async def _with_documents(service: Service, caller: Caller, body: Mapping[str, Any]) -> Mapping[str, Any]:
     """The body with the texts of the files that its messages refer to."""
     messages = body.get("messages")
-    if not references(messages):
+    if not refers(messages):
         return body
-    return {**body, "messages": await service.storage.documents.placed(caller.name, messages)}
+    return {**body, "messages": await service.storage.documents.placed(caller.owner, messages)}

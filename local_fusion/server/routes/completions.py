@@ -20,6 +20,7 @@ from local_fusion.server.ids import new_id
 from local_fusion.server.orders.choose import text_order
 from local_fusion.server.orders.completing import run_text
 from local_fusion.server.orders.live import Live
+from local_fusion.server.orders.meter import Meter
 from local_fusion.server.orders.order import Piece, Reply
 from local_fusion.server.problems import Json, described
 from local_fusion.server.service import caller_of, service_of
@@ -40,7 +41,7 @@ async def completions(request: Request) -> Response:
     service, caller = service_of(request), caller_of(request)
     asked = parse_completion(await read_json(request))
     order = text_order(service, caller, asked, new_id("cmpl-"))
-    engines = service.engines
+    engines = Meter(service.engines)
     head = {
         "id": order.id,
         "object": "text_completion",
@@ -49,10 +50,10 @@ async def completions(request: Request) -> Response:
         "system_fingerprint": text_fingerprint(service.config, order.model),
     }
     place = await admitted(request)
-    live = Live(lambda hear: run_text(engines, order, hear, asked.stream), place)
+    live = Live(lambda hear: run_text(engines, order, hear, asked.stream), place, engines)
     if asked.stream:
         await unless_gone(request, live.begun(service.settings.heartbeat_s))
-        return sse.response(_chunks(live, asked, head), service.settings.heartbeat_s, live.close)
+        return sse.response(_chunks(live, asked, head), service.settings.heartbeat_s, live.ended)
     reply = await unless_gone(request, live.reply())
     choices = [
         text_choice(index, said.text, None if asked.logprobs is None else said.logprobs, said.finish_reason)

@@ -14,9 +14,11 @@ from local_fusion.server.wire.declared import errors, json_body
 router = APIRouter()
 
 
-@router.post("/v1/feedback", openapi_extra=json_body(feedback_schema()), responses=errors(400, 401, 404, 413, 500, 503))
+@router.post(
+    "/v1/feedback", openapi_extra=json_body(feedback_schema()), responses=errors(400, 401, 404, 413, 429, 500, 503)
+)
 async def feedback(request: Request) -> Response:
     """Thumbs up or down on an answer of this key; the last word counts."""
     said = parse_feedback(await read_json(request))
-    await service_of(request).storage.receipts.rate(caller_of(request).name, said)
+    await service_of(request).storage.receipts.rate(caller_of(request).owner, said)
     return Json({"id": said.id, "object": "feedback", "rating": said.rating})

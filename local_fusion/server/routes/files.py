@@ -14,11 +14,12 @@ from local_fusion.openai_api.file_objects import (
     parse_upload,
     upload_schema,
 )
+from local_fusion.server.door.body import timely
 from local_fusion.server.problems import Json
 from local_fusion.server.service import caller_of, service_of
 from local_fusion.server.stored.file_store import StoredFile
 from local_fusion.server.stored.upload import UploadReader
-from local_fusion.server.wire.declared import errors, query
+from local_fusion.server.wire.declared import FileId, errors, query
 
 router = APIRouter()
 MOST = 10_000
@@ -33,11 +34,11 @@ _BYTES = {
 @router.post("/v1/files", openapi_extra=_UPLOAD, responses=errors(*_KEPT, 408, 413))
 async def upload(request: Request) -> Response:
     """Keep a file, streamed to the disk."""
-    files, owner = service_of(request).storage.files, caller_of(request).name
+    files, owner = service_of(request).storage.files, caller_of(request).owner
     reader = UploadReader(request.headers.get("content-type", ""), lambda: files.open(owner))
     kept = False
     try:
-        await reader.read(request.stream())
+        await reader.read(timely(request))
         asked = parse_upload(reader.fields)
         incoming = reader.incoming
         if incoming is None:  # `read` has refused it
@@ -54,21 +55,21 @@ async def upload(request: Request) -> Response:
 async def list_files(request: Request) -> Response:
     """A page of this key's files."""
     listing = parse_listing(request.query_params, MOST, MOST, purposes=True)
-    page, more = service_of(request).storage.files.page(caller_of(request).name, listing)
+    page, more = service_of(request).storage.files.page(caller_of(request).owner, listing)
     return Json(list_object([_object(file) for file in page], more))
 
 
 @router.get("/v1/files/{file_id}", responses=errors(*_KEPT))
-async def get_file(request: Request, file_id: str) -> Response:
+async def get_file(request: Request, file_id: FileId) -> Response:
     """What is known of one file."""
-    return Json(_object(service_of(request).storage.files.get(caller_of(request).name, file_id)))
+    return Json(_object(service_of(request).storage.files.get(caller_of(request).owner, file_id)))
 
 
 @router.get("/v1/files/{file_id}/content", responses={200: _BYTES, **errors(*_KEPT)})
-async def content(request: Request, file_id: str) -> Response:
+async def content(request: Request, file_id: FileId) -> Response:
     """The bytes as they were sent. Never shown by a browser as a page of this server."""
     files = service_of(request).storage.files
-    file = files.get(caller_of(request).name, file_id)
+    file = files.get(caller_of(request).owner, file_id)
     return FileResponse(
         files.content(file),
         media_type="application/octet-stream",
@@ -78,9 +79,9 @@ async def content(request: Request, file_id: str) -> Response:
 
 
 @router.delete("/v1/files/{file_id}", responses=errors(*_KEPT))
-async def delete(request: Request, file_id: str) -> Response:
+async def delete(request: Request, file_id: FileId) -> Response:
     """The file is gone at once; a batch that began with it goes on."""
-    await service_of(request).storage.files.delete(caller_of(request).name, file_id)
+    await service_of(request).storage.files.delete(caller_of(request).owner, file_id)
     return Json(deleted_object(file_id))
 
 

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Request
 from local_fusion.errors import CallError, RequestError
 from local_fusion.fusion.recipe import Recipe
 from local_fusion.openai_api import FUSION_ALIAS
+from local_fusion.server.orders.choose import may_ask
 from local_fusion.server.problems import Json
 from local_fusion.server.service import Service, caller_of, service_of
 from local_fusion.server.wire.declared import errors
@@ -20,7 +21,7 @@ router = APIRouter()
 async def list_models(request: Request) -> Json:
     """Everything that this key may name as `model`."""
     service, caller = service_of(request), caller_of(request)
-    names = [name for name in service.catalog.names() if caller.may_use(name)]
+    names = [name for name in service.catalog.names() if may_ask(service, caller, name)]
     return Json({"object": "list", "data": [await _entry(service, name) for name in names]})
 
 
@@ -28,7 +29,7 @@ async def list_models(request: Request) -> Json:
 async def get_model(request: Request, name: str) -> Json:
     """One of them."""
     service = service_of(request)
-    if name not in service.catalog.names() or not caller_of(request).may_use(name):
+    if name not in service.catalog.names() or not may_ask(service, caller_of(request), name):
         raise RequestError(
             f"no model called {name[:64]!r} is served here; GET /v1/models lists them", "model_not_found", "model"
         )

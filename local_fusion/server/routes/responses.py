@@ -8,20 +8,23 @@ from typing import Any
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
+from local_fusion.engine import Engines
 from local_fusion.errors import RequestError
 from local_fusion.openai_api.file_objects import list_object, parse_listing
 from local_fusion.openai_api.responses_request import LOGPROBS
 from local_fusion.openai_api.responses_schema import responses_schema
+from local_fusion.server.documents.place import refers
 from local_fusion.server.door import sse
+from local_fusion.server.door.admission import Place
 from local_fusion.server.door.body import read_json
-from local_fusion.server.door.presence import admitted, unless_gone
+from local_fusion.server.door.presence import admitted, admitted_for, unless_gone
 from local_fusion.server.orders.live import Live
 from local_fusion.server.problems import Json
 from local_fusion.server.responses.desk import Responses
 from local_fusion.server.responses.make import Made
 from local_fusion.server.responses.run import Run, above, sent
 from local_fusion.server.service import caller_of, service_of
-from local_fusion.server.wire.declared import GENERATING, errors, json_body, query, streams
+from local_fusion.server.wire.declared import GENERATING, ResponseId, errors, json_body, query, streams
 
 router = APIRouter()
 MOST, USUAL = 100, 20
@@ -50,16 +53,27 @@ async def create(request: Request) -> Response:
     """A fusion or a member answers."""
     service = service_of(request)
     responses = service.storage.responses
-    made = await responses.make(caller_of(request), await read_json(request))
+    body = await read_json(request)
     heartbeat_s = service.settings.heartbeat_s
+
+    async def prepared() -> tuple[Made, Engines]:
+        made = await responses.make(caller_of(request), body)
+        return made, service.engines
+
+    place: Place | None = None
+    if body.get("previous_response_id") is not None or refers(body.get("input"), "input"):
+        place, (made, engines) = await admitted_for(request, prepared)
+    else:
+        made, engines = await prepared()
     if made.asked.background:
+        if place is not None:
+            place.leave()
         run = await responses.launch(made)
         return sse.response(run.follow(), heartbeat_s, _nothing) if made.asked.stream else Json(run.body())
-    engines = service.engines
-    live = responses.begin(made, engines, await admitted(request))
+    live = responses.begin(made, engines, place or await admitted(request))
     if made.asked.stream:
         await unless_gone(request, live.begun(heartbeat_s))
-        return sse.response(_framed(responses, made, live), heartbeat_s, live.close)
+        return sse.response(_framed(responses, made, live), heartbeat_s, live.ended)
     return Json(await unless_gone(request, responses.whole(made, live)))
 
 
@@ -68,7 +82,7 @@ async def create(request: Request) -> Response:
     openapi_extra=query(**_GET_QUERY),
     responses={200: streams("A stored response."), **errors(*_STORED)},
 )
-async def get(request: Request, response_id: str) -> Response:
+async def get(request: Request, response_id: ResponseId) -> Response:
     """A stored response, or (`stream=true`) the events of a run in the background, from any number on."""
     service, caller = service_of(request), caller_of(request)
     responses = service.storage.responses
@@ -81,25 +95,25 @@ async def get(request: Request, response_id: str) -> Response:
 
 
 @router.delete("/v1/responses/{response_id}", responses=errors(*_STORED))
-async def delete(request: Request, response_id: str) -> Response:
+async def delete(request: Request, response_id: ResponseId) -> Response:
     """Away with it; a run in the background is ended."""
     await service_of(request).storage.responses.delete(caller_of(request), response_id)
     return Json({"id": response_id, "object": "response", "deleted": True})
 
 
 @router.post("/v1/responses/{response_id}/cancel", responses=errors(*_STORED))
-async def cancel(request: Request, response_id: str) -> Response:
+async def cancel(request: Request, response_id: ResponseId) -> Response:
     """End a run in the background."""
     return Json(await service_of(request).storage.responses.cancel(caller_of(request), response_id))
 
 
 @router.get("/v1/responses/{response_id}/input_items", openapi_extra=query(**_LIST_QUERY), responses=errors(*_STORED))
-async def input_items(request: Request, response_id: str) -> Response:
+async def input_items(request: Request, response_id: ResponseId) -> Response:
     """A page of what this response was asked with (not of the turns before it)."""
     query = {name: value for name, value in request.query_params.items() if name not in ("include", "include[]")}
     _check_include(request)
     listing = parse_listing(query, MOST, USUAL)
-    stored = await service_of(request).storage.responses.store.get(caller_of(request).name, response_id)
+    stored = await service_of(request).storage.responses.store.get(caller_of(request).owner, response_id)
     items = list(stored.items) if listing.order == "asc" else list(reversed(stored.items))
     if listing.after is not None:
         ids = [item["id"] for item in items]
@@ -119,7 +133,7 @@ async def _each(events: list[bytes]) -> AsyncIterator[bytes]:
         yield event
 
 
-def _nothing() -> None:
+async def _nothing() -> None:
     """A run in the background does not end with its listener."""
 
 

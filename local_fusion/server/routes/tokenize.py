@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
 from fastapi import APIRouter, Request
 
+from local_fusion.engine import Engine
 from local_fusion.errors import RequestError
 from local_fusion.openai_api.schemas import detokenize_schema, tokenize_schema
 from local_fusion.openai_api.tokens import parse_detokenize, parse_tokenize
@@ -19,6 +21,8 @@ from local_fusion.server.wire.declared import GENERATING, errors, json_body
 
 router = APIRouter()
 MAX_STRINGS = 16_384
+AT_ONCE = 32
+"""Calls of an engine for one request of `return_token_strs`."""
 LIMIT_S = 60.0
 
 
@@ -32,18 +36,27 @@ async def tokenize(request: Request) -> Json:
     with await admitted(request):
         work = engine.tokenize(asked.text, asked.special)
         tokens = await unless_gone(request, bounded(work, model, LIMIT_S))
-        info = await bounded(engine.info(), model, LIMIT_S)
+        info = await unless_gone(request, bounded(engine.info(), model, LIMIT_S))
         body = {"count": len(tokens), "max_model_len": info.context, "tokens": tokens, "model": model}
         if asked.strings:
             if len(tokens) > MAX_STRINGS:
                 raise RequestError(
                     f"return_token_strs is for at most {MAX_STRINGS} tokens", "invalid_field", "return_token_strs"
                 )
-            distinct = list(dict.fromkeys(tokens))
-            texts = await asyncio.gather(*(bounded(engine.detokenize([one]), model, LIMIT_S) for one in distinct))
-            words = dict(zip(distinct, texts, strict=True))
+            words = await unless_gone(request, bounded(words_of(engine, tokens), model, LIMIT_S))
             body["token_strs"] = [words[token] for token in tokens]
     return Json(body)
+
+
+async def words_of(engine: Engine, tokens: Sequence[int]) -> dict[int, str]:
+    """The text of each token; few calls at once, so that the engine's line stays short for others."""
+    words: dict[int, str] = {}
+    distinct = list(dict.fromkeys(tokens))
+    for first in range(0, len(distinct), AT_ONCE):
+        some = distinct[first : first + AT_ONCE]
+        texts = await asyncio.gather(*(engine.detokenize([one]) for one in some))
+        words |= zip(some, texts, strict=True)
+    return words
 
 
 @router.post("/detokenize", openapi_extra=json_body(detokenize_schema()), responses=errors(*GENERATING))

@@ -1,8 +1,9 @@
 """Files that clients uploaded and batches made: a folder each, with the bytes and what is known of them beside.
 
 Invariants: a file is there whole or not at all (its folder is renamed into place when everything is on the disk); it
-is seen only by the key that made it; the sum of all bytes, uploads under way included, stays within the limit, but for
-what batches put out, which is never refused. Survives a restart: the folders are all there is.
+is seen only by the key that made it; the sum of all bytes stays within the limits, uploads under way included, and what
+was deleted while a batch reads it; but what batches put out is never refused. Survives a restart: the folders are all
+there is.
 """
 
 from __future__ import annotations
@@ -20,9 +21,11 @@ import orjson
 
 from local_fusion.errors import RequestError
 from local_fusion.openai_api.file_objects import Listing
+from local_fusion.server.door.callers import owns
 from local_fusion.server.ids import new_id
 from local_fusion.server.stored.disk import private, remove_folder, stored, sync_folder, write_private
 from local_fusion.server.stored.paging import cut_page
+from local_fusion.server.stored.room import Room
 
 CONTENT, COMING = "content", ".coming-"
 _META, _GONE = "meta.json", ".gone-"
@@ -50,20 +53,23 @@ class StoredFile:
 
 @dataclass(frozen=True, slots=True)
 class FileLimits:
-    """`per_file`, `total` in bytes; `count` of files per key; `batch_s`: seconds files of batches live by default."""
+    """`per_file`, `total`, `per_key` in bytes; `count` of files per key; `batch_s`: seconds files of batches live by
+    default."""
 
     per_file: int
     total: int
     count: int
     batch_s: float
+    per_key: int | None = None
 
 
 class Incoming:
     """A file on its way in. `write` as bytes come; then `FileStore.keep`, or `FileStore.drop`."""
 
-    def __init__(self, store: FileStore, folder: Path) -> None:
+    def __init__(self, store: FileStore, folder: Path, owner: str) -> None:
         folder.mkdir(mode=0o700)
         self.folder = folder
+        self.owner = owner
         self.size_bytes = 0
         self._store = store
         self._digest = hashlib.sha256()
@@ -100,31 +106,35 @@ class FileStore:
         self._limits = limits
         self._clock_ns = clock_ns
         self._files: dict[str, StoredFile] = {}
-        self._coming_bytes = 0
+        self._coming: set[Incoming] = set()
+        self._held: dict[str, tuple[int, str, int]] = {}
+        self._room = Room(limits.total, limits.per_key)
         self._latest_ns = 0
         for place in sorted(folder.iterdir()):
             if place.name.startswith((COMING, _GONE)):
                 place.unlink() if place.is_file() else shutil.rmtree(place, ignore_errors=True)
             elif (found := _read(place)) is not None:
-                self._files[found.id] = found
+                self._enter(found)
                 self._latest_ns = max(self._latest_ns, found.made_ns)
-        self._total_bytes = sum(file.size_bytes for file in self._files.values())
 
     @property
     def total_bytes(self) -> int:
-        """Bytes of all files kept."""
-        return self._total_bytes
+        """Bytes of all files, those under way and those only batches read any more included."""
+        return self._room.total
 
     def open(self, owner: str) -> Incoming:
-        """Begin an upload. Raises RequestError where this key has as many files as it may."""
+        """Begin an upload. Raises RequestError where this key has as many files as it may, or will have them."""
         self.sweep()
-        if sum(1 for file in self._files.values() if file.owner == owner) >= self._limits.count:
+        kept = sum(1 for file in self._files.values() if owns(owner, file.owner))
+        if kept + sum(1 for incoming in self._coming if incoming.owner == owner) >= self._limits.count:
             raise RequestError(
                 f"{self._limits.count} files are stored for this key, which is the limit; delete some",
                 "too_many_files",
             )
         with stored():
-            return Incoming(self, self._folder / new_id(COMING))
+            incoming = Incoming(self, self._folder / new_id(COMING), owner)
+        self._coming.add(incoming)
+        return incoming
 
     def reserve(self, incoming: Incoming, more: int) -> None:
         """Account for bytes about to be written. Raises RequestError where a limit is passed."""
@@ -132,9 +142,7 @@ class FileStore:
             raise RequestError(
                 f"the file is larger than {self._limits.per_file} bytes, which is the limit; split it", "body_too_large"
             )
-        if self._total_bytes + self._coming_bytes + more > self._limits.total:
-            raise RequestError("the server's room for files is used up; delete files first", "storage_full")
-        self._coming_bytes += more
+        self._room.take(incoming.owner, more)
 
     async def keep(
         self, incoming: Incoming, owner: str, filename: str, purpose: str, expires_after_s: int | None = None
@@ -144,13 +152,13 @@ class FileStore:
             sha256 = await asyncio.to_thread(incoming.seal)
             file = self._entry(new_id("file-"), owner, filename, purpose, incoming.size_bytes, sha256, expires_after_s)
             await asyncio.to_thread(self._settle, incoming.folder, file)
-        self._coming_bytes -= incoming.size_bytes
+        self._leave(incoming)
         self._enter(file)
         return file
 
     def drop(self, incoming: Incoming) -> None:
         """The upload failed: nothing of it stays."""
-        self._coming_bytes -= incoming.size_bytes
+        self._leave(incoming)
         incoming.close()
         shutil.rmtree(incoming.folder, ignore_errors=True)
 
@@ -173,13 +181,13 @@ class FileStore:
     def get(self, owner: str, file_id: str) -> StoredFile:
         """The file, where it is this key's. Raises RequestError (not_found)."""
         file = self._files.get(file_id)
-        if file is None or file.owner != owner or self._expired(file):
+        if file is None or not owns(owner, file.owner) or self._expired(file):
             raise RequestError("no file of that id; GET /v1/files lists yours", "not_found")
         return file
 
     def page(self, owner: str, listing: Listing) -> tuple[list[StoredFile], bool]:
         """One page of this key's files, and whether there are more. Raises RequestError where `after` is no file."""
-        mine = [file for file in self._files.values() if file.owner == owner and not self._expired(file)]
+        mine = [file for file in self._files.values() if owns(owner, file.owner) and not self._expired(file)]
         if listing.purpose is not None:
             mine = [file for file in mine if file.purpose == listing.purpose]
         return cut_page(mine, listing, lambda file: (file.made_ns, file.id))
@@ -197,6 +205,21 @@ class FileStore:
         file = self.get(owner, file_id)
         self._forget(file)
         await asyncio.to_thread(self._remove, file)
+
+    def hold(self, file_id: str, owner: str, size_bytes: int) -> None:
+        """A batch reads these bytes, which it keeps when the file is deleted: they count until it has ended."""
+        holders = self._held.get(file_id, (0, owner, size_bytes))[0]
+        if not holders and file_id not in self._files:
+            self._room.add(owner, size_bytes)
+        self._held[file_id] = holders + 1, owner, size_bytes
+
+    def release(self, file_id: str) -> None:
+        """The batch has ended."""
+        holders, owner, size_bytes = self._held.pop(file_id)
+        if holders > 1:
+            self._held[file_id] = holders - 1, owner, size_bytes
+        elif file_id not in self._files:
+            self._room.give_back(owner, size_bytes)
 
     def sweep(self) -> int:
         """Remove what has expired; returns how many files that were."""
@@ -231,11 +254,17 @@ class FileStore:
 
     def _enter(self, file: StoredFile) -> None:
         self._files[file.id] = file
-        self._total_bytes += file.size_bytes
+        self._room.add(file.owner, file.size_bytes)
+
+    def _leave(self, incoming: Incoming) -> None:
+        """An upload is under way no more."""
+        if incoming in self._coming:
+            self._coming.remove(incoming)
+            self._room.give_back(incoming.owner, incoming.size_bytes)
 
     def _forget(self, file: StoredFile) -> None:
-        if self._files.pop(file.id, None) is not None:
-            self._total_bytes -= file.size_bytes
+        if self._files.pop(file.id, None) is not None and file.id not in self._held:
+            self._room.give_back(file.owner, file.size_bytes)
 
     def _remove(self, file: StoredFile) -> None:
         remove_folder(self.folder(file), self._folder / f"{_GONE}{file.id}")

@@ -1,10 +1,11 @@
 """Receipts of the server's answers, kept some days, and what users say of them: for calibration.
 
-Two kinds of files of JSON lines, both private, both appended to and never changed but by the sweep:
+Two kinds of files of JSON lines, both private, both appended to; the sweep shortens them, and what is deleted becomes
+a line of spaces:
 
-`receipts/YYYY-MM-DD.jsonl` (UTC), one line per answer:
+`receipts/YYYY-MM-DD.jsonl` (UTC), one line per answer of a fusion:
     id        the answer's id, as the client got it (`chatcmpl-…`, `resp_…`)
-    key       name of the key that asked
+    key       name of the key that asked, `#`, the beginning of its hash
     at        Unix seconds
     messages  the conversation, `{role, content, …}` each; empty where it was over a megabyte (then `cut` is true)
     text      the final answer
@@ -17,6 +18,8 @@ Two kinds of files of JSON lines, both private, both appended to and never chang
     comment       where the user gave one
 
 Beside each day lies `YYYY-MM-DD.ids`, a line `id key` per answer, so that an id is found without reading receipts.
+Answers of members, those that shall not be stored, and those of a key that has had its day's ration have that line
+alone.
 """
 
 from __future__ import annotations
@@ -25,7 +28,7 @@ import asyncio
 import mmap
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -36,56 +39,79 @@ from local_fusion.batch.records import dump
 from local_fusion.errors import RequestError
 from local_fusion.openai_api.feedback import Feedback
 from local_fusion.openai_api.reply import fusion_receipt
+from local_fusion.server.door.callers import names_of
+from local_fusion.server.problems import Overloaded
 from local_fusion.server.stored.disk import private, stored
+from local_fusion.server.stored.rations import Rations
 from local_fusion.server.watch.logs import log
 from local_fusion.types import Fused, Message
 
 MAX_LINE_BYTES = 1 << 20
+RECEIPT_BYTES_A_DAY, FEEDBACK_BYTES_A_DAY = 256 << 20, 4 << 20
+"""Of each key; what is over is not kept."""
+_HOUR_S = 3600
 
 
 class Receipts:
-    """Receipts in `folder` for `days` (0: none is kept), feedback in the file `feedback`."""
+    """Receipts in `folder` for `days` (0: none is kept), feedback in the file `feedback`. `rations`: bytes of receipts
+    and of feedback that each key may add in a day."""
 
-    def __init__(self, folder: Path, feedback: Path, days: float, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        feedback: Path,
+        days: float,
+        clock: Callable[[], float] = time.time,
+        rations: tuple[int, int] = (RECEIPT_BYTES_A_DAY, FEEDBACK_BYTES_A_DAY),
+    ) -> None:
         self._folder = folder
         self._feedback = feedback
         self._days = days
         self._clock = clock
         self._lock = asyncio.Lock()
+        self._receipt_ration, self._feedback_ration = map(Rations, rations)
 
-    def keep(self, answer_id: str, key: str, messages: tuple[Message, ...], fused: Fused) -> None:
-        """Append the receipt of an answer. A full disk loses receipts, never an answer: it is logged."""
+    def keep(self, answer_id: str, key: str, messages: tuple[Message, ...], fused: Fused | None) -> None:
+        """Append the receipt of an answer; None: its id alone, so that it can be rated. A full disk loses receipts,
+        never an answer: it is logged."""
         if not self._days:
             return
         now = self._clock()
-        line: dict[str, Any] = {
-            "id": answer_id,
-            "key": key,
-            "at": int(now),
-            "messages": [_turn(message) for message in messages],
-            "text": fused.text,
-            "receipt": fusion_receipt(fused),
-        }
+        day = self._day()
         try:
-            data = _dump(line)
-            if len(data) > MAX_LINE_BYTES:
-                data = _dump(line | {"messages": [], "cut": True})
-            day = datetime.fromtimestamp(now, UTC).date().isoformat()
-            _append(self._folder / f"{day}.jsonl", data)
+            data = b"" if fused is None else _line(answer_id, key, now, messages, fused)
+            if data and self._receipt_ration.grant(key, day, len(data)):
+                _append(self._folder / f"{day}.jsonl", data)
             _append(self._folder / f"{day}.ids", f"{answer_id} {key}\n".encode())
         except OSError as problem:
             log.failed("receipt_not_kept", problem)
 
+    async def forget(self, key: str, answer_id: str) -> None:
+        """Overwrite the receipt of this key's answer, wherever it lies; none is fine. Raises StorageProblem."""
+        with stored():
+            await asyncio.to_thread(self._forget, key, answer_id)
+
+    def _forget(self, key: str, answer_id: str) -> None:
+        quoted = orjson.dumps(answer_id)
+        receipts = (b'{"id":' + quoted + b",", b'{"id": ' + quoted + b",")
+        for path in self._folder.glob("*.ids"):
+            if _blank(path, _wanted(key, answer_id)):
+                _blank(path.with_suffix(".jsonl"), receipts)
+
     async def rate(self, key: str, feedback: Feedback) -> None:
-        """Append what a user says. Raises RequestError (not_found) for an id that is none of this key's answers."""
+        """Append what a user says. Raises RequestError (not_found) for an id that is none of this key's answers,
+        Overloaded where the key has said too much today."""
         if not await asyncio.to_thread(self._owns, key, feedback.id):
             why = "no receipts are kept on this server" if not self._days else "no answer of that id is on record"
             raise RequestError(f"{why}; feedback is taken for answers whose receipt is kept", "not_found", "id")
         line: dict[str, Any] = {"id": feedback.id, "key": key, "at": int(self._clock()), "rating": feedback.rating}
         line |= {name: text for name in ("answer", "comment") if (text := getattr(feedback, name)) is not None}
+        data = _dump(line)
+        if not self._feedback_ration.grant(key, self._day(), len(data)):
+            raise Overloaded("this key has given as much feedback as it may in a day; try again tomorrow", _HOUR_S)
         async with self._lock:
             with stored():
-                await asyncio.to_thread(_append, self._feedback, _dump(line))
+                await asyncio.to_thread(_append, self._feedback, data)
 
     async def sweep(self) -> None:
         """Remove days that are over their time, and feedback as old as that."""
@@ -97,9 +123,12 @@ class Receipts:
             async with self._lock:
                 await asyncio.to_thread(self._sweep_feedback, oldest.timestamp())
 
+    def _day(self) -> str:
+        return datetime.fromtimestamp(self._clock(), UTC).date().isoformat()
+
     def _owns(self, key: str, answer_id: str) -> bool:
-        wanted = f"{answer_id} {key}\n".encode("utf-8", "surrogatepass")
-        return any(_holds(path, wanted) for path in sorted(self._folder.glob("*.ids"), reverse=True))
+        paths = sorted(self._folder.glob("*.ids"), reverse=True)
+        return any(_holds(path, wanted) for path in paths for wanted in _wanted(key, answer_id))
 
     def _sweep_feedback(self, oldest: float) -> None:
         if not self._feedback.exists():
@@ -138,16 +167,56 @@ def _lines(path: Path) -> Iterator[dict[str, Any]]:
                 yield line
 
 
+def _line(answer_id: str, key: str, at: float, messages: tuple[Message, ...], fused: Fused) -> bytes:
+    line: dict[str, Any] = {
+        "id": answer_id,
+        "key": key,
+        "at": int(at),
+        "messages": [_turn(message) for message in messages],
+        "text": fused.text,
+        "receipt": fusion_receipt(fused),
+    }
+    data = _dump(line)
+    return data if len(data) <= MAX_LINE_BYTES else _dump(line | {"messages": [], "cut": True})
+
+
+def _wanted(key: str, answer_id: str) -> list[bytes]:
+    """Lines of which one says that an answer is this key's."""
+    return [f"{answer_id} {name}\n".encode("utf-8", "surrogatepass") for name in names_of(key)]
+
+
 def _holds(path: Path, wanted: bytes) -> bool:
-    """Whether one of the file's lines is `wanted`."""
+    """Whether one of the file's lines begins with `wanted`."""
     with open(path, "rb") as handle:
         if not os.fstat(handle.fileno()).st_size:
             return False
         with mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            place = data.find(wanted)
-            while place > 0 and data[place - 1 : place] != b"\n":
-                place = data.find(wanted, place + 1)
-            return place >= 0
+            return _find(data, wanted) >= 0
+
+
+def _blank(path: Path, beginnings: Sequence[bytes]) -> bool:
+    """Put spaces over every line that begins in one of these ways, on the disk when this returns; False where there is
+    none. What is appended meanwhile is left alone."""
+    if not path.exists() or not path.stat().st_size:
+        return False
+    found = False
+    with open(path, "r+b") as handle, mmap.mmap(handle.fileno(), 0) as data:
+        for beginning in beginnings:
+            while (place := _find(data, beginning)) >= 0:
+                end = data.find(b"\n", place)
+                end = len(data) if end < 0 else end  # torn by a crash
+                data[place:end] = b" " * (end - place)
+                found = True
+        data.flush()
+    return found
+
+
+def _find(data: mmap.mmap, beginning: bytes) -> int:
+    """Where a line begins so; -1 where none does."""
+    place = data.find(beginning)
+    while place > 0 and data[place - 1 : place] != b"\n":
+        place = data.find(beginning, place + 1)
+    return place
 
 
 def _append(path: Path, data: bytes) -> None:

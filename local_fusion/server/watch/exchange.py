@@ -15,13 +15,12 @@ from local_fusion.types import Tokens
 
 @dataclass(slots=True)
 class Trace:
-    """One HTTP request. `model`: as resolved; `tokens` of all its calls; `begun_work`: an engine was asked."""
+    """One HTTP request. `model`: as resolved; `tokens` of all its calls."""
 
     request_id: str
     caller: Caller = NOBODY
     model: str = ""
     tokens: Tokens = field(default_factory=Tokens)
-    begun_work: bool = False
     began: float = field(default_factory=perf_counter)
     first_byte_s: float | None = None
     error: str = ""

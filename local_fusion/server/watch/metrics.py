@@ -1,6 +1,7 @@
 """What is counted, for Prometheus: requests, stages, tokens, guard, early exits, failures; engines at each scrape.
 
-Labels are names of routes, models, stages, keys and reasons; never anything a client wrote.
+Labels are names of routes, models, stages and reasons; never anything a client wrote, nor who asked: every key may read
+them. Log lines name the key.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ class Metrics:
             buckets=_SECONDS,
             registry=registry,
         )
-        self._refused = Counter("local_fusion_refused", "Requests answered 429", ["key"], registry=registry)
+        self._refused = Counter("local_fusion_refused", "Requests answered 429", registry=registry)
         self._fused = Counter("local_fusion_fusions", "Fusions ended", ["fusion", "mode"], registry=registry)
         self._degraded = Counter(
             "local_fusion_degraded", "Fusions that ended without a part of them", ["fusion"], registry=registry
@@ -69,16 +70,14 @@ class Metrics:
         """Everything, in Prometheus' text format."""
         return generate_latest(self._registry)
 
-    def request(
-        self, route: str, method: str, status: int, seconds: float, first_byte_s: float | None, key: str
-    ) -> None:
+    def request(self, route: str, method: str, status: int, seconds: float, first_byte_s: float | None) -> None:
         """An HTTP request has ended. `route`: the template, not the path."""
         self._requests.labels(route, method, str(status)).inc()
         self._seconds.labels(route).observe(seconds)
         if first_byte_s is not None:
             self._first_byte.labels(route).observe(first_byte_s)
         if status == 429:
-            self._refused.labels(key).inc()
+            self._refused.inc()
 
     def fused(self, fused: Fused) -> None:
         """A fusion has ended with an answer."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
+
+from fastapi import Path
 
 from local_fusion.openai_api.schemas import error_schema
 
@@ -28,6 +30,16 @@ ANYWHERE = (401, 403, 414, 431, 500)
 """What stands before every route may answer."""
 GENERATING = (400, 401, 403, 404, 408, 413, 415, 429, 499, 500, 503, 504)
 """What any route that asks engines may answer."""
+
+
+def _named(prefix: str) -> Any:
+    """A path parameter that is an id: described only, for any other one is simply not found."""
+    return Path(json_schema_extra={"pattern": f"^{prefix}[0-9a-f]{{24}}$"})
+
+
+FileId = Annotated[str, _named("file-")]
+BatchId = Annotated[str, _named("batch_")]
+ResponseId = Annotated[str, _named("resp_")]
 
 
 def json_body(schema: dict[str, Any]) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """langchain-openai against a server: `python langchain_client.py BASE_URL MEMBER`."""
 
 import sys
+from typing import Annotated
 
 from langchain_core.tools import tool
 from langchain_openai import ChatOpenAI
@@ -33,7 +34,7 @@ print("ok structured output")
 
 
 @tool
-def note(word: str) -> str:
+def note(word: Annotated[str, Field(max_length=24)]) -> str:
     """Note a word."""
     return word
 

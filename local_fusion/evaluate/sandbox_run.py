@@ -1,0 +1,29 @@
+"""Inside the sandbox, in its limits: runs the program that comes on standard input, with a word to say once it has
+ended. A script of its own that knows nothing of the package. Input: a JSON list of source and word.
+
+The word is in no file and no variable of the program's module, and its pipe is closed before the program begins:
+neither reading `main.py` nor standard input finds it. Code that walks the interpreter's frames does.
+"""
+
+import json
+import os
+import runpy
+import sys
+
+
+def main() -> None:
+    """Run, then say the word, which a program that ends itself never comes to."""
+    source, word = json.loads(sys.stdin.buffer.read())
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+    with open("main.py", "w", encoding="utf-8", errors="replace") as file:
+        file.write(source)
+    sys.argv = ["main.py"]
+    runpy.run_path("main.py", run_name="__main__")
+    sys.stdout.flush()
+    os.write(1, f"\n{word}\n".encode())
+
+
+if __name__ == "__main__":
+    main()
