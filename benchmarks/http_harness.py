@@ -9,21 +9,26 @@ up all the time and take turns run by run.
 `--optillm`: a virtual environment that holds optillm (`pip install --no-deps optillm==0.4.0`, then what its server
 imports: openai flask aiohttp requests httpx numpy networkx "z3-solver<=4.15.4.0" sympy math-verify azure-identity
 cerebras_cloud_sdk pyyaml). Its mixture of agents (`moa`: one model gives three answers, a critique and the final
-answer) is measured over one of the servers, against self-fusion of the same model in as many calls; models stop where
-they like, so tokens a second are compared.
+answer) is measured over a server of one model, against self-fusion of the same model in as many calls. So that every
+call has the same number of tokens there too, that server has a copy of the model that knows no end, and a limit.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import json
 import os
+import shutil
 import signal
 import subprocess
+import tempfile
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from statistics import median
 from time import perf_counter
+from typing import NamedTuple
 
 from openai import AsyncOpenAI
 
@@ -31,7 +36,7 @@ from benchmarks.figures import at_least, plain, tell
 from benchmarks.staged import fused_loaded
 from benchmarks.vllm_peers import answers, free_port, servers
 from benchmarks.workload import panel_then_writer, prompts, requests
-from local_fusion.config import Config
+from local_fusion.config import Config, parse_config
 from local_fusion.engine import Engines
 from local_fusion.fusion.fuse import fuse
 from local_fusion.fusion.recipe import Recipe
@@ -42,6 +47,13 @@ from local_fusion.types import Answer, Message, Request
 GROUP = "Against per-request HTTP harnesses"
 AT_ONCE = 64
 SELF_FUSION = 3
+
+
+class Taken(NamedTuple):
+    """Seconds of a run, and completion tokens a prompt."""
+
+    seconds: float
+    tokens: float
 
 
 async def harness(clients: Mapping[str, AsyncOpenAI], recipe: Recipe, work: Sequence[Request], tokens: int) -> float:
@@ -90,8 +102,23 @@ async def optillm(place: Path, address: str) -> AsyncIterator[AsyncOpenAI]:
         await process.wait()
 
 
-async def mixture(client: AsyncOpenAI, model: str, work: Sequence[Request], tokens: int) -> float:
-    """Completion tokens a second of optillm's mixture."""
+def endless(config: Config, model: str, tokens: int, folder: Path) -> Config:
+    """A configuration with a copy of `model` in `folder` that ends at `tokens` and nowhere else."""
+    place = folder / model
+    shutil.copytree(config.folder(model), place)
+    for name, key, value in (
+        ("tokenizer_config.json", "eos_token", "<|endoftext|>"),
+        ("config.json", "eos_token_id", json.loads((place / "config.json").read_text())["pad_token_id"]),
+    ):
+        settings = json.loads((place / name).read_text())
+        (place / name).write_text(json.dumps(settings | {key: value}))
+    (place / "generation_config.json").unlink()
+    options = config.models[model].vllm | {"override_generation_config": {"max_new_tokens": tokens}}
+    return parse_config(json.dumps({"models": {model: {"path": str(place), "vllm": options}}}))
+
+
+async def mixture(client: AsyncOpenAI, model: str, work: Sequence[Request], tokens: int) -> Taken:
+    """All prompts through optillm's mixture."""
     slots = asyncio.Semaphore(AT_ONCE)
 
     async def one(request: Request) -> int:
@@ -105,11 +132,11 @@ async def mixture(client: AsyncOpenAI, model: str, work: Sequence[Request], toke
 
     begun = perf_counter()
     written = sum(await asyncio.gather(*(one(request) for request in work)))
-    return written / (perf_counter() - begun)
+    return Taken(perf_counter() - begun, written / len(work))
 
 
-async def self_fused(engines: Engines, recipe: Recipe, work: Sequence[Request]) -> float:
-    """Completion tokens a second of ours."""
+async def self_fused(engines: Engines, recipe: Recipe, work: Sequence[Request]) -> Taken:
+    """The same through ours."""
     slots = asyncio.Semaphore(AT_ONCE)
 
     async def one(request: Request) -> int:
@@ -119,7 +146,7 @@ async def self_fused(engines: Engines, recipe: Recipe, work: Sequence[Request]) 
 
     begun = perf_counter()
     written = sum(await asyncio.gather(*(one(request) for request in work)))
-    return written / (perf_counter() - begun)
+    return Taken(perf_counter() - begun, written / len(work))
 
 
 async def main(options: argparse.Namespace) -> None:
@@ -134,8 +161,9 @@ async def main(options: argparse.Namespace) -> None:
         await against_clients(clients, engines, recipe, options)
         for client in clients.values():
             await client.close()
-        if options.optillm:
-            await against_optillm(addresses, engines, config, recipe, options)
+    if options.optillm:
+        async with open_engines(config, [recipe.seats[0].model], print) as engines:
+            await against_optillm(engines, config, recipe, options)
 
 
 async def against_clients(
@@ -157,37 +185,44 @@ async def against_clients(
     tell(plain(GROUP, "our prompts/s, all in flight", [options.rows / seconds for seconds in whole], "/s"))
 
 
-async def against_optillm(
-    addresses: Mapping[str, str], engines: Engines, config: Config, recipe: Recipe, options: argparse.Namespace
-) -> None:
+async def against_optillm(engines: Engines, config: Config, recipe: Recipe, options: argparse.Namespace) -> None:
     model = recipe.seats[0].model
     alone = _self_fusion(config, recipe, options.tokens)
-    theirs, ours = [], []
-    async with optillm(options.optillm, addresses[model]) as client:
-        await mixture(client, model, requests(prompts(4), "warm"), options.tokens)
-        for run in range(options.runs):
-            questions = prompts(options.rows // 4)
-            theirs.append(await mixture(client, model, requests(questions, f"moa-{run}"), options.tokens))
-            ours.append(await self_fused(engines, alone, requests(questions, f"self-{run}")))
-    ratios = [mine / other for mine, other in zip(ours, theirs, strict=True)]
-    tell(at_least(GROUP, "tokens/s over optillm's mixture of one model", ratios, "times", 2))
-    tell(plain(GROUP, "optillm's tokens/s", theirs, "/s"))
+    theirs: list[Taken] = []
+    ours: list[Taken] = []
+    with tempfile.TemporaryDirectory(prefix="endless-") as folder:
+        copy = endless(config, model, options.tokens, Path(folder))
+        async with servers(copy, [model]) as addresses, optillm(options.optillm, addresses[model]) as client:
+            await mixture(client, model, requests(prompts(4), "warm"), options.tokens)
+            for run in range(options.runs):
+                questions = prompts(options.rows)
+                theirs.append(await mixture(client, model, requests(questions, f"moa-{run}"), options.tokens))
+                ours.append(await self_fused(engines, alone, requests(questions, f"self-{run}")))
+    there, here = (median(run.tokens for run in runs) for runs in (theirs, ours))
+    told = (
+        f"optillm: {options.rows} prompts, {AT_ONCE} at a time on both sides, five calls of one model each; "
+        f"{there:.0f} tokens a prompt there, {here:.0f} here."
+    )
+    ratios = [other.seconds / mine.seconds for other, mine in zip(theirs, ours, strict=True)]
+    tell(at_least(GROUP, "prompts/s over optillm's mixture of one model", ratios, "times", 2, conditions=told))
+    tell(plain(GROUP, "optillm's prompts/s", [options.rows / run.seconds for run in theirs], "/s"))
 
 
 def _self_fusion(config: Config, recipe: Recipe, tokens: int) -> Recipe:
     """Three samples of the first member, then a critique (the analysis) and an answer by the same model."""
     model = recipe.seats[0].model
+    full = {"max_tokens": tokens, "ignore_eos": True}
     return recipe_of(
         config,
         recipe.name,
-        panel=[{"model": model, "samples": SELF_FUSION, "sampling": {"max_tokens": tokens, "temperature": 1.0}}],
+        panel=[{"model": model, "samples": SELF_FUSION, "sampling": full | {"temperature": 1.0}}],
         judge=model,
         writer=[model],
         mode="merge",
         guard=False,
         analysis=True,
-        max_judge_tokens=512,
-        writer_sampling={"max_tokens": tokens, "temperature": 0.1},
+        max_judge_tokens=tokens,
+        writer_sampling=full | {"temperature": 0.1},
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import os
 import platform
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,22 +14,25 @@ from local_fusion.runtime import versions
 _FEW = 10
 HEAD = """# Results
 
-Written by `make bench`. Each figure is the median of the runs beside it; one that falls short stands here too.
+Written by `make bench`; `make bench NAMES="..."` measures single ones again. Each figure is the median of the runs
+beside it; one that falls short stands here too.
 
 """
 
 
-def write(figures: Iterable[Mapping[str, Any]], place: Path, broken: Sequence[str] = ()) -> None:
-    """Write the page, the figures in the order they were found; `broken`: benchmarks that did not end."""
+def write(figures: Iterable[Mapping[str, Any]], place: Path) -> None:
+    """Write the page, the figures in the order given."""
     lines = [HEAD, _machine(), "\n"]
-    lines += [f"\n**`{name}` did not end: what it should have measured is missing here.**\n" for name in broken]
     for group, entries in groupby(figures, key=lambda figure: figure["group"]):
         lines.append(f"\n## {group}\n\n| what | median | aim | runs |\n|---|---|---|---|\n")
         notes: list[str] = []
+        dates: list[str] = []
         for figure in entries:
             lines.append(_row(figure))
+            dates.append(figure["date"])
             notes += [note for note in (figure["conditions"], figure["bound"]) if note and note not in notes]
         lines += [f"\n{note}\n" for note in notes]
+        lines.append(f"\nMeasured on {max(dates)}.\n")
     place.write_text("".join(lines))
 
 
@@ -54,5 +56,4 @@ def _number(value: float) -> str:
 def _machine() -> str:
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     told = ", ".join(f"{name} {version}" for name, version in versions().items())
-    today = datetime.datetime.now(datetime.UTC).date()
-    return f"{today} · {os.cpu_count()} cores, {memory:.0f} GB, no GPU · Python {platform.python_version()} · {told}\n"
+    return f"{os.cpu_count()} cores, {memory:.0f} GB, no GPU · Python {platform.python_version()} · {told}\n"

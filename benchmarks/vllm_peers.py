@@ -6,6 +6,7 @@ They get the engine arguments and the environment of our hosts, so that only the
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import socket
@@ -36,7 +37,7 @@ def arguments(config: Config, model: str) -> list[str]:
         if isinstance(value, bool):
             options += [name] if value else [f"--no-{name[2:]}"]
         else:
-            options += [name, str(value)]
+            options += [name, json.dumps(value) if isinstance(value, dict) else str(value)]
     return options
 
 

@@ -10,7 +10,12 @@ import subprocess
 from pathlib import Path
 
 _KILL_GROUP = 'read -r _; kill -s KILL -- "-$1" 2>/dev/null'
-_REMOVE_FOLDER = 'read -r _; sleep 5; rm -rf -- "$1"'
+_REMOVE_FOLDER = """read -r _; sleep 5
+for process in /proc/[0-9]*; do
+  tr '\\0' '\\n' <"$process/environ" 2>/dev/null | grep -qxF "HOME=$1/home" && kill -s KILL "${process#/proc/}"
+done
+rm -rf -- "$1"
+"""  # Ray's agents wait a minute for the head that is gone; no other process has this home
 
 
 class Guardian:
@@ -56,5 +61,6 @@ def guard_children() -> Guardian:
 
 
 def guard_folder(folder: Path) -> Guardian:
-    """When this process is gone, `folder` is removed, after a time for others to leave it."""
+    """When this process is gone, `folder` is removed, after a time for others to leave it; who has its home there and
+    stays is killed."""
     return Guardian(_REMOVE_FOLDER, str(folder))

@@ -37,6 +37,10 @@ class Clock:
         """With its engine so far; 0 where it waits."""
         return 0.0 if self.since is None else asyncio.get_running_loop().time() - self.since
 
+    def leave(self) -> None:
+        """Whoever heard of changes needs no more: the two must not keep each other alive."""
+        self._moved = None
+
     def waits(self, soon: bool) -> None:
         """See `engine.Watch`. Ignored once an engine has had the call: trying again does not lengthen its time."""
         if not self._sent:

@@ -76,6 +76,8 @@ class Panel:
         """Stop whatever still runs; harmless once there is a result."""
         for timer in self._timers:
             timer.cancel()
+        for clock in self._clocks:
+            clock.leave()
         self._session.leave(self._tasks)
 
     async def result(self) -> Result:

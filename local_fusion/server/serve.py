@@ -147,7 +147,7 @@ def _spare_pauses() -> None:
     """What was made to start stays for good: the garbage collector need not look at it again while streams wait."""
     gc.collect()
     gc.freeze()
-    gc.set_threshold(10_000, 20, 50)
+    gc.set_threshold(1_000, 5, 100)
 
 
 async def _ended(task: asyncio.Task[None]) -> None:

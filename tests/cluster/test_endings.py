@@ -76,9 +76,11 @@ class Program:
     def left_behind(self) -> list[str]:
         """Processes that belong to it, and session folders."""
         left = [f"child {pid}" for pid in self.engine_children() if _alive(pid)]
-        for process in psutil.process_iter(["cmdline"]):
+        for process in psutil.process_iter(["cmdline", "environ"]):  # some of Ray's hide their command line
             words = process.info["cmdline"] or []
-            if any(str(self.folder) in word for word in words) and process.pid != self.process.pid:
+            home = (process.info["environ"] or {}).get("HOME", "")
+            ours = any(str(self.folder) in word for word in words) or home.startswith(str(self.folder))
+            if ours and process.pid != self.process.pid:
                 left.append(" ".join(words)[:200])
         return left + [str(path) for path in self.folder.glob("lf-*")]
 
@@ -91,7 +93,7 @@ def _alive(pid: int) -> bool:
 
 
 def nothing_is_left(program: Program) -> None:
-    ends = time.monotonic() + 40
+    ends = time.monotonic() + 25
     while (left := program.left_behind()) and time.monotonic() < ends:
         time.sleep(0.1)
     assert left == []

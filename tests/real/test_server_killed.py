@@ -141,7 +141,7 @@ def test_a_killed_server_loses_doubles_and_repeats_nothing(short_folder: Path) -
         os.link(run / JOURNAL, short_folder / JOURNAL)  # which the second server removes when the batch has ended
 
         servers.append(Server(short_folder))  # while engines of the first may still be dying
-        vanish(engines)  # Ray's own two agents look for their dead session for another minute
+        vanish(engines)  # Ray's own two agents are ended some seconds later
         servers[1].wait_for(lambda: servers[1].get(place).json()["status"] == "completed")
         batch = servers[1].get(place).json()
         output = servers[1].get(f"/v1/files/{batch['output_file_id']}/content").content

@@ -85,6 +85,7 @@ class Live:
             else:
                 self._place.settle(task.result())
             self._place.leave()
+            self._place.on_evict = None  # the two would keep each other alive until the garbage collector comes
         self._heard.put_nowait(None)
 
     def _evict(self, problem: LocalFusionError) -> None:
