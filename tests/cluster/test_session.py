@@ -43,7 +43,7 @@ def test_private_and_shared(ray_session: None):
 @pytest.mark.ray
 def test_nothing_is_started_that_nobody_asks(ray_session: None):
     """No dashboard, which also reports usage, no autoscaler, no log monitor."""
-    started = [" ".join(child.cmdline()) for child in psutil.Process().children(recursive=True)]
+    started = [" ".join(_command(child)) for child in psutil.Process().children(recursive=True)]
     assert any("gcs_server" in line for line in started), started
     unwanted = ("dashboard/dashboard.py", "autoscaler", "log_monitor")
     assert [line for line in started if any(name in line.split(" --")[0] for name in unwanted)] == []
@@ -102,3 +102,11 @@ def test_environment_of_a_host(tmp_path: Path):
     assert ray["HOME"] == str(tmp_path / "home")
     assert ray["RAY_USAGE_STATS_REPORT_URL"] == "http://127.0.0.1:9/"
     assert ray["RAY_USAGE_STATS_ENABLED"] == "0"
+
+
+def _command(process: psutil.Process) -> list[str]:
+    """Its command line; empty where it has just ended."""
+    try:
+        return list(process.cmdline())
+    except psutil.Error:
+        return []
