@@ -6,9 +6,10 @@ four bytes a token, its answer by what was heard of it. A call that its engine f
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable
 from contextlib import aclosing
 from dataclasses import dataclass
+from typing import TypeVar
 
 from local_fusion.engine import Engine, Engines, PassingEngine
 from local_fusion.errors import CallError
@@ -17,6 +18,8 @@ from local_fusion.types import Call, Completion, Delta, LabelCall, LabelRead, St
 BYTES_PER_TOKEN = 4
 _STOPPED = ("aborted", "timeout", "deadline")
 _AnyCall = Call | LabelCall | TextCall
+Whole = TypeVar("Whole", Completion, LabelRead)
+Last = TypeVar("Last", Completion, TextCompletion)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,43 +88,33 @@ class _Metered(PassingEngine):
         self._model, self._begun = model, begun
 
     async def generate(self, call: Call) -> Completion:
+        return await self._ended(call, self._engine.generate(call))
+
+    async def label_read(self, call: LabelCall) -> LabelRead:
+        return await self._ended(call, self._engine.label_read(call))
+
+    def stream(self, call: Call) -> AsyncGenerator[Delta | Completion, None]:
+        return self._heard(call, self._engine.stream(call))
+
+    def complete(self, call: TextCall) -> AsyncGenerator[Delta | TextCompletion, None]:
+        return self._heard(call, self._engine.complete(call))
+
+    async def _ended(self, call: Call | LabelCall, work: Awaitable[Whole]) -> Whole:
         begun = self._begin(call)
         try:
-            done = await self._engine.generate(call)
+            done = await work
         except CallError as problem:
             begun.fail(problem)
             raise
         begun.end(done.tokens)
         return done
 
-    async def label_read(self, call: LabelCall) -> LabelRead:
+    async def _heard(
+        self, call: _AnyCall, pieces: AsyncGenerator[Delta | Last, None]
+    ) -> AsyncGenerator[Delta | Last, None]:
         begun = self._begin(call)
         try:
-            read = await self._engine.label_read(call)
-        except CallError as problem:
-            begun.fail(problem)
-            raise
-        begun.end(read.tokens)
-        return read
-
-    async def stream(self, call: Call) -> AsyncGenerator[Delta | Completion, None]:
-        begun = self._begin(call)
-        try:
-            async with aclosing(self._engine.stream(call)) as items:
-                async for item in items:
-                    if isinstance(item, Delta):
-                        begun.hear(item)
-                    else:
-                        begun.end(item.tokens)
-                    yield item
-        except CallError as problem:
-            begun.fail(problem)
-            raise
-
-    async def complete(self, call: TextCall) -> AsyncGenerator[Delta | TextCompletion, None]:
-        begun = self._begin(call)
-        try:
-            async with aclosing(self._engine.complete(call)) as items:
+            async with aclosing(pieces) as items:
                 async for item in items:
                     if isinstance(item, Delta):
                         begun.hear(item)
