@@ -175,6 +175,8 @@ class Mailbox:
                         self._deliver(ticket, payload)
         except Gone as gone:
             self._lost(str(gone))
+        except Exception as problem:  # whatever it is: without this task no call would ever end
+            self._lost(f"its line failed with {type(problem).__name__}")
 
     def _deliver(self, ticket: int, payload: Payload) -> None:
         ends = not isinstance(payload, Delta)

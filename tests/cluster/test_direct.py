@@ -151,3 +151,20 @@ async def test_a_group_that_cannot_be_sent_ends_each_of_its_calls():
     ended = await asyncio.gather(*(mailbox.ask(call(f"c{n}")) for n in range(3)), return_exceptions=True)
     assert [str(problem) for problem in ended] == ["m: could not be sent: TypeError"] * 3
     mailbox.close("over")
+
+
+async def test_a_line_that_fails_in_an_unforeseen_way_gives_the_host_up():
+    class Garbled:
+        async def receive(self) -> AsyncIterator[list[Event]]:
+            raise EOFError
+            yield []
+
+        def close(self) -> None:
+            return None
+
+    told: list[str] = []
+    mailbox = Mailbox(Garbled(), "m", told.append)  # type: ignore[arg-type]
+    mailbox.open()
+    await until(lambda: bool(told))
+    assert told == ["its line failed with EOFError"]
+    mailbox.close("over")
