@@ -11,9 +11,10 @@ from local_fusion.airgap.env import cache_folder, cpu_env, offline_env
 from local_fusion.config import ModelSettings
 
 
-def ray_environment(home: Path, token_file: Path) -> dict[str, str]:
+def ray_environment(home: Path, token_file: Path, scratch: Path) -> dict[str, str]:
     """For the driver while it starts Ray, and so for every process of Ray's.
 
+    vLLM leaves sockets and small files in the folder for temporary ones: in `scratch` they end with the session.
     `home` holds `ray_bootstrap_config.yaml`: Ray's usage code reads the cloud's name there and asks no metadata
     address. Even with usage stats off one message is posted: it goes to a dead loopback port.
     """
@@ -21,6 +22,7 @@ def ray_environment(home: Path, token_file: Path) -> dict[str, str]:
         **offline_env(cache_folder()),
         **bytecode_environment(cache_folder()),
         "HOME": str(home),
+        "TMPDIR": str(scratch),
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN_PATH": str(token_file),
         "RAY_USAGE_STATS_REPORT_URL": "http://127.0.0.1:9/",

@@ -113,12 +113,13 @@ class Session:
 
         self.folder = _private_folder(runtime.temp_dir)
         self._guardian = guard_folder(self.folder)
-        home, token = self.folder / "home", self.folder / "token"
+        home, token, scratch = (self.folder / name for name in ("home", "token", "tmp"))
         home.mkdir(mode=0o700)
+        scratch.mkdir(mode=0o700)
         (home / "ray_bootstrap_config.yaml").write_text("provider: {type: local}\n")
         token.touch(mode=0o600)
         token.write_text(secrets.token_hex(32))
-        environment = ray_environment(home, token)
+        environment = ray_environment(home, token, scratch)
         self._before = {name: os.environ.get(name) for name in _KEPT}
         self._owned = True  # from here on there may be something to end
         with _own_sigterm(), _environment(environment), lean_head():

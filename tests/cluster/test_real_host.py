@@ -12,6 +12,7 @@ import pytest
 from cluster_calls import OpenFleet, until
 
 import local_fusion
+from local_fusion.cluster.session import Session
 from local_fusion.types import Call, Message, Sampling
 
 MODEL = Path(local_fusion.__file__).parent / "zoo" / "weights" / "qwen-numbers"
@@ -54,6 +55,9 @@ async def test_killed_host_and_killed_engine_come_back(open_fleet: OpenFleet):
             assert await asyncio.gather(*map(ask, range(40))) == [f"c{number}" for number in range(40)]
 
         await ask_all()
+        # What vLLM leaves behind lies in the session's folder and ends with it.
+        assert Session._open is not None and Session._open.folder is not None
+        assert any(path.is_socket() for path in (Session._open.folder / "tmp").iterdir())
         for victim in ("host", "engine"):
             before = fleet.snapshot()[0]
             processes = engine_processes(before.pid)

@@ -98,8 +98,8 @@ def test_environment_of_a_host(tmp_path: Path):
     assert (cpu["MINE"], cpu["OMP_NUM_THREADS"], cpu["VLLM_CPU_OMP_THREADS_BIND"]) == ("1", "3", "nobind")
     gpu = host_environment(ModelSettings(engine="scripted"), on_cpu=False)
     assert "OMP_NUM_THREADS" not in gpu
-    ray = ray_environment(tmp_path / "home", tmp_path / "token")
-    assert ray["HOME"] == str(tmp_path / "home")
+    ray = ray_environment(tmp_path / "home", tmp_path / "token", tmp_path / "tmp")
+    assert (ray["HOME"], ray["TMPDIR"]) == (str(tmp_path / "home"), str(tmp_path / "tmp"))
     assert ray["RAY_USAGE_STATS_REPORT_URL"] == "http://127.0.0.1:9/"
     assert ray["RAY_USAGE_STATS_ENABLED"] == "0"
 
