@@ -25,7 +25,10 @@ BENCHMARKS: dict[str, list[list[str]]] = {
     "staged": [[]],
     "http_harness": [["--optillm", str(OPTILLM)] if OPTILLM.exists() else []],
     "ray_calls": [[]],
-    "batch_memory": [["--rows", "10000", "100000", "1000000"], ["--hosts", "ray", "--rows", "20000", "20000", "20000"]],
+    "batch_memory": [
+        ["--rows", "10000", "100000", "1000000", "--runs", "5", "--at-once", "2"],
+        ["--hosts", "ray", "--rows", "20000", "--runs", "5"],
+    ],
     "judge_cache": [[]],
     "early_exit": [[]],
     "added_latency": [[]],
