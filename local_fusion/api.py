@@ -33,6 +33,8 @@ from local_fusion.types import Fused, Message, Request
 
 Prompt = str | Sequence[Message | Mapping[str, Any]]
 T = TypeVar("T")
+_STARTED = "this LocalFusion is already started; enter its block once"
+_KEYS = ("role", "content", "name", "tool_call_id")
 
 
 class LocalFusion:
@@ -68,8 +70,9 @@ class LocalFusion:
     ) -> list[Fused] | list[Fused | FusionError]:
         """Fuse all prompts, in parallel, and return the answers (`Fused`) in order.
 
-        A prompt is text or a conversation (messages, or mappings in OpenAI's chat form). Raises FusionError for the
-        first prompt without any answer once all are done; with `return_errors` it stands in the list instead.
+        A prompt is text or a conversation (messages, or mappings in OpenAI's chat form). Raises InputError before any
+        is asked where one is wrong, and FusionError for the first prompt without any answer once all are done; with
+        `return_errors` it stands in the list instead.
         """
         return self._wait(self.run_async(prompts, seed=seed, return_errors=return_errors))
 
@@ -82,15 +85,16 @@ class LocalFusion:
     ) -> list[Fused] | list[Fused | FusionError]:
         """The async form of `run`."""
         slots = asyncio.Semaphore(self.config.runtime.in_flight)
+        requests = [_request(prompt, seed, index) for index, prompt in enumerate(prompts)]
 
-        async def one(index: int, prompt: Prompt) -> Fused | FusionError:
+        async def one(request: Request) -> Fused | FusionError:
             async with slots:
                 try:
-                    return await self.fuse(_request(prompt, seed, index))
+                    return await self.fuse(request)
                 except FusionError as problem:
                     return problem
 
-        results = await asyncio.gather(*(one(index, prompt) for index, prompt in enumerate(prompts)))
+        results = await asyncio.gather(*map(one, requests))
         if return_errors:
             return results
         answers = []
@@ -112,7 +116,7 @@ class LocalFusion:
 
     async def __aenter__(self) -> LocalFusion:
         if self._engines is not None:
-            raise UserError("this LocalFusion is already started; enter its block once")
+            raise UserError(_STARTED)
         self._engines = await self._stack.enter_async_context(open_engines(self.config, self.recipe.settings.models))
         return self
 
@@ -123,6 +127,8 @@ class LocalFusion:
         await self._stack.aclose()
 
     def __enter__(self) -> LocalFusion:
+        if self._loop is not None:
+            raise UserError(_STARTED)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="local-fusion", daemon=True)
         self._thread.start()
@@ -176,10 +182,15 @@ def as_messages(prompt: Prompt) -> tuple[Message, ...]:
         if isinstance(turn, Message):
             turns.append(turn)
             continue
+        if not isinstance(turn, Mapping):
+            raise InputError(f"message {place}: give a mapping with role and content, or a Message")
+        for key, value in turn.items():
+            if value and key not in _KEYS:
+                raise InputError(f"message {place}: {key!r} is not taken here; leave it out, or give a Message")
         role, content = turn.get("role"), turn.get("content")
         if role not in ("system", "developer", "user", "assistant", "tool") or not isinstance(content, str):
             raise InputError(f"message {place}: give a known role and content as text")
-        turns.append(Message(role, content, name=turn.get("name")))
+        turns.append(Message(role, content, name=turn.get("name"), tool_call_id=turn.get("tool_call_id")))
     if not turns:
         raise InputError("a prompt needs at least one message")
     return tuple(turns)

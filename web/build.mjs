@@ -35,7 +35,7 @@ const { outputFiles } = await build({
   bundle: true,
   minify: true,
   format: "esm",
-  target: ["chrome111", "firefox115", "safari16.4"],
+  target: ["chrome123", "firefox120", "safari17.5"],
   legalComments: "none",
   charset: "utf8",
   banner: { js: "/* local-fusion; with preact, @preact/signals, marked and eventsource-parser, all MIT: see licences.txt */" },

@@ -84,9 +84,10 @@ def _split(handle: BufferedIOBase, max_bytes: int) -> Iterator[tuple[int, bytes 
     number = 0
     while line := handle.readline(max_bytes + 1):
         number += 1
+        cut = len(line) > max_bytes and not line.endswith(b"\n")
         if number == 1:
             line = line.removeprefix(_BOM)
-        if len(line) > max_bytes and not line.endswith(b"\n"):
+        if cut:
             while (rest := handle.readline(_CHUNK_BYTES)) and not rest.endswith(b"\n"):
                 pass
             yield number, None

@@ -89,7 +89,7 @@ def _measured(evidence: Mapping[str, Any]) -> Iterator[str]:
     items, held = evidence["items"], evidence["held_out"]
     yield f"Set {evidence['set']}: {items['fit']} items to choose on, {items['held_out']} kept back for the comparison."
     yield f"{evidence['calls']:,} engine calls in {evidence['seconds']:,.0f} s; the rest was recalled or replayed."
-    yield "Intervals are 95 % bootstraps over items, paired for differences."
+    yield "Intervals are at 95 %: Wilson's of shares of right answers, else bootstraps; differences are paired by item."
     yield ""
     rows = []
     for name in ("before", "after"):

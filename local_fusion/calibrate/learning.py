@@ -15,7 +15,7 @@ from typing import Any
 
 from local_fusion.calibrate.by_kind import LEAST_PROMPTS, Option, Winner, compare
 from local_fusion.calibrate.marks import Marks
-from local_fusion.calibrate.past import PastPrompt
+from local_fusion.calibrate.past import MOST_PROMPTS, PastPrompt
 from local_fusion.calibrate.sorting import Sorted, by_likeness, table_of
 from local_fusion.calibrate.space import Space
 from local_fusion.calibrate.steps import Step, Tried
@@ -62,7 +62,7 @@ def learn(space: Space, prompts: Sequence[PastPrompt], marks: Marks, version: in
     by_gpu = all(answer.gpu_s > 0 for prompt in usable for answer in prompt.answers)
     options, graded = options_of(space, usable, marks, by_gpu)
     present = options.pop(present_way(space), None)
-    notes = _notes(len(prompts) - len(usable), len(usable) - graded)
+    notes = _notes(len(prompts), len(prompts) - len(usable), len(usable) - graded)
     unit = "GPU-seconds" if by_gpu else "tokens"
     nothing = Learnt(space.present, None, False, "", (), len(usable), graded, unit, notes)
     if present is None:
@@ -82,14 +82,21 @@ def learn(space: Space, prompts: Sequence[PastPrompt], marks: Marks, version: in
     report = report_of({name: _places(kinds, name) for name in winners}, winners, parts, present, unit)
     if not report.kept:
         return replace(nothing, why=f"{report.why}; nothing is changed", steps=tuple(steps), report=report)
-    verb = "are" if len(report.observed) < len(report.kept) else "seem"
-    told = f"{len(report.kept)} of {len(winners)} kinds of prompts {verb} better served by a recipe of their own"
-    why = f"{told}: {report.why}"
+    why = f"{len(report.kept)} of {len(winners)} kinds of prompts {_served(report)}: {report.why}"
     if report.observed:
         notes += (f"{_listed(report.observed)}: {OBSERVED}",)
     table = _table(space, kinds, winners, report, version)
     settings = space.but(mode="auto")
     return Learnt(settings, table, True, why, tuple(steps), len(usable), graded, unit, notes, report)
+
+
+def _served(report: Report) -> str:
+    """What is claimed of the kinds that have a recipe now: better only where that is sure."""
+    if len(report.observed) == len(report.kept):
+        return "seem better served by a recipe of their own"
+    if report.gain is not None and report.gain.low > 0:
+        return "are better served by a recipe of their own"
+    return "get a recipe of their own, cheaper as a whole"
 
 
 def _table(space: Space, kinds: Sorted, winners: dict[str, Winner], report: Report, version: int) -> KindTable:
@@ -149,8 +156,10 @@ def _step(
     return Step(f"Prompts of {name} ({count})", present.name, tuple(tried), found.why)
 
 
-def _notes(strange: int, ungraded: int) -> tuple[str, ...]:
+def _notes(read: int, strange: int, ungraded: int) -> tuple[str, ...]:
     told = []
+    if read >= MOST_PROMPTS:
+        told.append(f"only the first {MOST_PROMPTS:,} past prompts were read; name fewer runs, or days of receipts")
     if strange:
         told.append(f"{strange:,} past prompts were answered by models that are not of this fusion and are left out")
     if ungraded:

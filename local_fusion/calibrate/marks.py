@@ -71,15 +71,34 @@ class Marks:
         if said is None:
             return None
         answer = said.get("answer")
-        return answer if isinstance(answer, str) and answer.strip() else None
+        return answer if isinstance(answer, str) and can_be_compared(prompt.question, answer) else None
+
+
+def can_be_compared(question: str, right: str) -> bool:
+    """A right answer that states a value. Against a long one every text in other words would count as wrong."""
+    return bool(right.strip()) and Reader(question).compare([right]) is not None
 
 
 def same(question: str, right: str, text: str) -> bool:
-    """Both say the same value, as a vote would read it, or the same words."""
+    """Both say the same value, as a vote would read it, or the same words. A right answer may be the bare word that a
+    text has in quotation marks."""
     if " ".join(right.split()).lower() == " ".join(text.split()).lower():
         return True
-    comparison = Reader(question).compare([right, text])
-    return comparison is not None and comparison.keys[0] is not None and comparison.keys[0] == comparison.keys[1]
+    reader = Reader(question)
+    found = (reader.compare([spelled, text]) for spelled in (right, f"'{right.strip()}'"))
+    return any(one is not None and one.keys[0] is not None and one.keys[0] == one.keys[1] for one in found)
+
+
+def refuse_ambiguous(feedback: Mapping[str, Any], prompts: Sequence[PastPrompt]) -> None:
+    """Raises InputError where a word is of an id that different prompts have, such as a row's in several batches."""
+    asked: dict[str, str] = {}
+    for prompt in prompts:
+        for name in prompt.ids:
+            if name in feedback and asked.setdefault(name, prompt.question) != prompt.question:
+                raise InputError(
+                    f"the feedback speaks of {name}, which is the id of different prompts in these runs; learn from "
+                    "one run at a time, or name answers by the id in their own body (chatcmpl-…)"
+                )
 
 
 def read_feedback(path: Path) -> dict[str, dict[str, Any]]:

@@ -54,12 +54,13 @@ class PastPrompt:
 
 
 def read_prompts(places: Sequence[Path]) -> list[PastPrompt]:
-    """Everything found in batch folders, a server's state folder, its receipts, or single files of those.
+    """Everything found in batch folders, a server's state folder, its receipts, or single files of those; at most
+    MOST_PROMPTS. A place named twice tells nothing twice.
 
     Raises InputError for a place that is none of these.
     """
     found: list[PastPrompt] = []
-    for place in places:
+    for place in dict.fromkeys(place.resolve() for place in places):
         for prompt in _prompts(place):
             found.append(prompt)
             if len(found) == MOST_PROMPTS:

@@ -55,6 +55,8 @@ def calibrate(
     from local_fusion.config import load_config
 
     loaded = load_config(config)
+    if undo is not None and dry_run:
+        raise InputError("--undo changes models.yaml; leave --dry-run out, and see with --history what would be undone")
     if history or undo is not None:
         _look_back(loaded, undo)
         return

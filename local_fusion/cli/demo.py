@@ -39,8 +39,8 @@ def demo(
 
     chosen = int(time.time()) % 1_000_000 if seed is None else seed
     folder = out or Path("runs") / f"demo-{chosen}"
-    if folder.exists() and any(folder.iterdir()):
-        raise InputError(f"{folder} is not empty; name another folder with --out, or leave --seed out")
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise InputError(f"{folder} is no empty folder; name another folder with --out, or leave --seed out")
     shipped = load_config(config or Path(__file__).parents[1] / "models.yaml")
     asyncio.run(_demo(shipped, rows, chosen, folder, only_main))
 

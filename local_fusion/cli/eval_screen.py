@@ -70,7 +70,7 @@ def arms_table(order: Order, results: Results) -> Table:
     count = len(results.counted)
     halves = " / ".join(dict.fromkeys(results.halves))
     table = Table(
-        title=f"{order.items.name}: {count:,} items, fusion {escape(order.recipe.name)} (95 % intervals)",
+        title=f"{escape(order.items.name)}: {count:,} items, fusion {escape(order.recipe.name)} (95 % intervals)",
         caption=f"gain: over the best member, chosen on the other half of the items ({escape(halves)}); "
         f"*: no arm is better for as little ({results.effort}); tokens: of one answer, mean; s: of one answer, "
         "median; self-…: as many answers as the panel, not as many tokens; cost: of 1,000",

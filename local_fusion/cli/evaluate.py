@@ -74,12 +74,14 @@ def _items(name: str, sets: Path | None, baseline: Path | None, limit: int | Non
     from local_fusion.evaluate.sets import find_set, read_set
 
     if name == SHIPPED and not Path(name).is_file():
+        if baseline is not None:
+            raise InputError("--baseline: the shipped questions have right answers and nothing to beat; leave it out")
         return shipped_set(limit or SHIPPED_ITEMS, seed)
     return read_set(find_set(name, sets), baseline, limit)
 
 
 def shipped_set(count: int, seed: int) -> EvalSet:
-    """Held-out questions of the shipped models, drawn by seed."""
+    """Held-out questions of the shipped models, drawn by seed. Raises InputError where there are not so many."""
     import hashlib
 
     from local_fusion.evaluate.forms import user
@@ -87,7 +89,11 @@ def shipped_set(count: int, seed: int) -> EvalSet:
     from local_fusion.evaluate.sets import EvalSet
     from local_fusion.zoo.questions import as_row, questions
 
-    rows = [as_row(index, question) for index, question in enumerate(questions(seed, count, "heldout"))]
+    try:
+        drawn = questions(seed, count, "heldout")
+    except ValueError as problem:
+        raise InputError(f"--limit: {problem}") from None
+    rows = [as_row(index, question) for index, question in enumerate(drawn)]
     items = [Item(row["id"], user(row["prompt"]), "given", row["expected"], kind=row["skill"]) for row in rows]
     digest = hashlib.sha256("\0".join(row["prompt"] for row in rows).encode()).hexdigest()
     return EvalSet(f"{SHIPPED}-{seed}", "generated", tuple(items), digest)

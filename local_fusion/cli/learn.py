@@ -28,7 +28,7 @@ def learn_from(
     from local_fusion.calibrate.evidence import page_of
     from local_fusion.calibrate.history import apply, kinds_file, next_version
     from local_fusion.calibrate.learning import evidence_of, learn
-    from local_fusion.calibrate.marks import Marks, read_feedback
+    from local_fusion.calibrate.marks import Marks, read_feedback, refuse_ambiguous
     from local_fusion.calibrate.past import read_prompts
     from local_fusion.calibrate.yaml_text import plain_settings
     from local_fusion.cli.calibrate_screen import show
@@ -38,10 +38,12 @@ def learn_from(
         raise InputError("say with --from what to learn from: folders of batches, or a server's state folder")
     if feedback is None and items is None:
         raise InputError("nothing tells right from wrong: add --feedback FILE, or --set FILE with the right answers")
-    words = read_feedback(feedback) if feedback is not None else None
+    words = read_feedback(feedback) if feedback is not None else {}
+    prompts = read_prompts(runs)
+    refuse_ambiguous(words, prompts)
     marks = Marks(items.items if items is not None else (), words, grade)
     version = next_version(source, target) if source is not None else 1
-    found = learn(space, read_prompts(runs), marks, version)
+    found = learn(space, prompts, marks, version)
     wanted = found.settings
     if found.changes:
         wanted = wanted.model_copy(update={"kinds": kinds_file(target, version)})

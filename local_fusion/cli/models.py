@@ -91,18 +91,18 @@ def _print(config: Config, rows: list[dict[str, Any]], fusions: list[dict[str, A
     from rich.table import Table
 
     console = Console()
-    table = Table(title=f"Models of {config.source}", title_justify="left", box=None, pad_edge=False)
+    table = Table(title=f"Models of {escape(str(config.source))}", title_justify="left", box=None, pad_edge=False)
     for column in ("model", "architecture", "size", "GPUs", "licence", "on this machine"):
         table.add_column(column, overflow="fold")
     for row in rows:
         state = "[red]missing" if row["missing"] else "[green]ready"
         size = f"{row['bytes'] / 1e6:,.1f} MB" if "bytes" in row else ""
         table.add_row(
-            row["model"],
-            row.get("architecture", row["engine"]),
+            escape(row["model"]),
+            escape(str(row.get("architecture", row["engine"]))),
             size,
             f"{row['gpus']:g}",
-            row["licence"] or "not stated",
+            escape(row["licence"] or "not stated"),
             state,
         )
     console.print(table)

@@ -50,12 +50,17 @@ class HostLine:
         self._own_folder: Path | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
-    async def listen(self, folder: str | None) -> str:
-        """Wait for the driver; the socket's path. `folder` must be private; without one, a new one is made."""
-        if folder is None:
-            self._own_folder = Path(tempfile.mkdtemp(prefix="lf-"))
-        self._path = (self._own_folder or Path(folder or "")) / f"line-{os.getpid()}"
-        self._server = await asyncio.start_unix_server(self._serve, str(self._path))
+    async def listen(self, folder: str | None) -> str | None:
+        """Wait for the driver; the socket's path. `folder` must be private; without one, a new one is made. None where
+        no socket can be made there, for one because the path is too long."""
+        try:
+            if folder is None:
+                self._own_folder = Path(tempfile.mkdtemp(prefix="lf-"))
+            self._path = (self._own_folder or Path(folder or "")) / f"line-{os.getpid()}"
+            self._server = await asyncio.start_unix_server(self._serve, str(self._path))
+        except OSError:
+            self._take_name_away()
+            return None
         return str(self._path)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -75,7 +80,7 @@ class HostLine:
             self._server.close()
         with contextlib.suppress(OSError):
             if self._path is not None:
-                self._path.unlink()
+                self._path.unlink(missing_ok=True)
             if self._own_folder is not None:
                 self._own_folder.rmdir()
 
@@ -105,11 +110,15 @@ class HostLine:
 
     async def _send(self, writer: asyncio.StreamWriter) -> None:
         seen = 0
-        with contextlib.suppress(ConnectionError):
+        try:
             while True:
                 seen, events = await self._outbox.take(seen)
                 _write(writer, "events", events)
                 await writer.drain()
+        except ConnectionError:
+            return
+        finally:
+            writer.close()  # however it ends: a driver that hears nothing more must not wait on an open line
 
 
 class DirectCarrier:
@@ -183,12 +192,15 @@ class DirectCarrier:
             answer.set_exception(content)
 
 
-Listen: TypeAlias = Callable[[str | None], Awaitable[str]]
+Listen: TypeAlias = Callable[[str | None], Awaitable[str | None]]
 
 
 async def direct_line(listen: Listen, folder: Path | None) -> DirectCarrier | None:
-    """A line to a host on this node; None where the two do not see the same files, as in a container."""
+    """A line to a host on this node; None where it can make no socket, or the two do not see the same files, as in a
+    container."""
     path = await listen(None if folder is None else str(folder))
+    if path is None:
+        return None
     try:
         return await DirectCarrier.connect(path)
     except OSError:

@@ -121,8 +121,9 @@ class Fleet:
     async def _start_group(self, names: Sequence[str]) -> None:
         """All together, but those that measure a GPU they share one after another, when its others are up.
 
-        The first error ends the wait."""
+        Large ones ask first, so that shares fill GPUs as they were counted. The first error ends the wait."""
         replicas = [replica for name in names for replica in self._models[name].replicas]
+        replicas.sort(key=lambda replica: -replica.plan.placement.gpus)
         alone = [replica for replica in replicas if replica.plan.starts_alone]
         try:
             async with asyncio.TaskGroup() as tasks:

@@ -65,7 +65,7 @@ class Host:
                 self._vigil = asyncio.create_task(self._follow(self._engine))
         return await self._engine.info(), perf_counter() - begun
 
-    async def listen(self, folder: str | None) -> str:
+    async def listen(self, folder: str | None) -> str | None:
         """Open a direct line for a driver on this node; see `HostLine.listen`. From then on it gets the events."""
         return await HostLine(self, self._name, self._outbox).listen(folder)
 

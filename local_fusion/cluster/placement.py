@@ -14,6 +14,7 @@ from local_fusion.config import ModelSettings
 from local_fusion.errors import StartError
 
 Executor = Literal["uni", "mp", "ray"]
+_ROUNDING = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,13 +75,32 @@ def place(name: str, settings: ModelSettings, there: Resources) -> Placement:
     return Placement(gpus, "uni" if world == 1 else "mp", gpus)
 
 
-def check_fit(needed: Mapping[str, float], there: Resources) -> None:
-    """Raises StartError where all models together need more GPUs than there are. `needed`: GPUs of all replicas."""
-    if sum(needed.values()) > there.gpus:
-        parts = ", ".join(f"{name} {gpus:g}" for name, gpus in needed.items() if gpus)
+def whole_gpus(replicas: Sequence[float]) -> int:
+    """GPUs that replicas of these sizes take: shares fill a GPU, the largest first, and none lies across two."""
+    loads: list[float] = []
+    for share in sorted((gpus for gpus in replicas if 0 < gpus < 1), reverse=True):
+        for index, load in enumerate(loads):
+            if load + share <= 1.0 + _ROUNDING:
+                loads[index] = load + share
+                break
+        else:
+            loads.append(share)
+    return len(loads) + int(sum(gpus for gpus in replicas if gpus >= 1))
+
+
+def fit_together(needed: Mapping[str, Sequence[float]], there: Resources) -> bool:
+    """Whether all these models have room at once. `needed`: the GPUs of each replica."""
+    return whole_gpus([gpus for replicas in needed.values() for gpus in replicas]) <= there.gpus
+
+
+def check_fit(needed: Mapping[str, Sequence[float]], there: Resources) -> None:
+    """Raises StartError where all models together need more GPUs than there are. `needed`: the GPUs of each replica."""
+    if not fit_together(needed, there):
+        taken = whole_gpus([gpus for replicas in needed.values() for gpus in replicas])
+        parts = ", ".join(f"{name} {sum(replicas):g}" for name, replicas in needed.items() if sum(replicas))
         raise StartError(
-            f"the models need {sum(needed.values()):g} GPUs ({parts}), Ray sees {there.gpus:g}; "
-            "set `runtime.turns: true`, use fewer replicas, or a fraction of a GPU for small models"
+            f"the models need {taken} GPUs ({parts}), Ray sees {there.gpus:g}; "
+            "set `runtime.turns: true`, use fewer replicas, or a smaller share of a GPU for small models"
         )
 
 
@@ -95,7 +115,7 @@ def devices_for_turns(placements: Sequence[Placement], there: Resources) -> list
     for index in sorted(range(len(placements)), key=lambda place: -placements[place].gpus):
         gpus = placements[index].gpus
         share = min(gpus, 1.0)
-        free = [number for number, load in enumerate(used) if load + share <= 1.0 + 1e-9]
+        free = [number for number, load in enumerate(used) if load + share <= 1.0 + _ROUNDING]
         mine = free[: max(1, int(gpus))] if gpus else []
         if len(mine) < gpus:
             raise StartError(
@@ -107,23 +127,27 @@ def devices_for_turns(placements: Sequence[Placement], there: Resources) -> list
     return devices
 
 
-def groups(needed: Mapping[str, float], there: Resources, each_alone: bool = False) -> tuple[tuple[str, ...], ...]:
+def groups(
+    needed: Mapping[str, Sequence[float]], there: Resources, each_alone: bool = False
+) -> tuple[tuple[str, ...], ...]:
     """Models split into groups that fit the GPUs together, the largest first; `each_alone`: one model a group.
 
-    Raises StartError where a model does not fit alone.
+    `needed`: the GPUs of each replica. Raises StartError where a model does not fit alone.
     """
     if each_alone:
         return tuple((name,) for name in needed)
-    bins: list[tuple[float, list[str]]] = []
-    for name in sorted(needed, key=lambda model: -needed[model]):
-        gpus = needed[name]
-        if gpus > there.gpus:
-            raise StartError(f"{name}: needs {gpus:g} GPUs, Ray sees {there.gpus:g}; use fewer replicas or GPUs")
-        for index, (used, names) in enumerate(bins):
-            if used + gpus <= there.gpus:
-                bins[index] = (used + gpus, [*names, name])
+    bins: list[dict[str, Sequence[float]]] = []
+    for name in sorted(needed, key=lambda model: -sum(needed[model])):
+        mine = {name: needed[name]}
+        if not fit_together(mine, there):
+            raise StartError(
+                f"{name}: needs {whole_gpus(needed[name])} GPUs, Ray sees {there.gpus:g}; use fewer replicas or GPUs"
+            )
+        for index, others in enumerate(bins):
+            if fit_together(others | mine, there):
+                bins[index] = others | mine
                 break
         else:
-            bins.append((gpus, [name]))
+            bins.append(mine)
     order = list(needed)
-    return tuple(tuple(sorted(names, key=order.index)) for _, names in bins)
+    return tuple(tuple(sorted(names, key=order.index)) for names in bins)

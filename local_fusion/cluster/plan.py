@@ -7,7 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from local_fusion.cluster.environment import host_environment
-from local_fusion.cluster.placement import Placement, Resources, check_fit, devices_for_turns, groups, place
+from local_fusion.cluster.placement import (
+    Placement,
+    Resources,
+    check_fit,
+    devices_for_turns,
+    fit_together,
+    groups,
+    place,
+)
 from local_fusion.config import Config, ModelSettings, RuntimeSettings
 from local_fusion.config.machine import free_memory_bytes, visible_gpus
 
@@ -50,9 +58,9 @@ class Plan:
 def make_plan(config: Config, names: Sequence[str], there: Resources) -> Plan:
     """Raises StartError where something cannot be placed, naming what is missing."""
     placements = {name: place(name, config.models[name], there) for name in names}
-    needed = {name: placements[name].gpus * config.models[name].replicas for name in names}
+    needed = {name: (placements[name].gpus,) * config.models[name].replicas for name in names}
     turns = config.runtime.turns
-    if turns is False or (turns == "auto" and sum(needed.values()) <= there.gpus):
+    if turns is False or (turns == "auto" and fit_together(needed, there)):
         check_fit(needed, there)
         split: tuple[tuple[str, ...], ...] = (tuple(names),)
     else:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Coroutine, Sequence
 from dataclasses import replace
 from time import monotonic
 from typing import Any, cast
@@ -103,10 +103,8 @@ class RemoteEngine:
     async def check(self, timeout_s: float = 10.0) -> Health:
         """Ready when one replica answers a one-token probe now. `running`: as the engines themselves count."""
         up = [replica for replica in self._replicas if replica.state == "ready"]
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(timeout_s):
-                if any(await asyncio.gather(*(replica.probe() for replica in up))):
-                    return Health(True, "", sum(replica.running or 0 for replica in up), self._line.waiting)
+        if await _any_true([replica.probe() for replica in up], timeout_s):
+            return Health(True, "", sum(replica.running or 0 for replica in up), self._line.waiting)
         views = [replica.view() for replica in self._replicas]
         detail = "; ".join(f"replica {view.replica} is {view.state} {view.detail}".rstrip() for view in views)
         return Health(False, detail, sum(view.in_flight for view in views), self._line.waiting)
@@ -122,15 +120,18 @@ class RemoteEngine:
         """Nothing: `Fleet.close` ends the hosts."""
 
     async def _answer(self, method: Question, packed: bytes) -> Any:
-        """What the first replica that is up answers; one that dies over it is replaced by the next."""
+        """What the first replica that is up answers; one that dies over it is replaced by the next. Where none is up,
+        a place is waited for, and held so that the model is not put to sleep meanwhile."""
         for _ in range(self._retries + 1):
-            replica = next((one for one in self._replicas if one.state == "ready"), None)
-            if replica is not None:
-                try:
-                    return await replica.ask(method, packed)
-                except HostLost:
-                    continue
-            self._line.leave(await self._line.enter(_FIRST, ""))
+            up = next((one for one in self._replicas if one.state == "ready"), None)
+            replica = up or await self._line.enter(_FIRST, "")
+            try:
+                return await replica.ask(method, packed)
+            except HostLost:
+                continue
+            finally:
+                if up is None:
+                    self._line.leave(replica)
         raise EngineDied(f"{self.name}: its host died under {method}")
 
     async def _pieces(self, call: Call | TextCall) -> AsyncGenerator[Delta | Result, None]:
@@ -165,6 +166,22 @@ class RemoteEngine:
             finally:
                 self._line.leave(replica)
         raise attempts.failure()
+
+
+async def _any_true(questions: Sequence[Coroutine[Any, Any, bool]], timeout_s: float) -> bool:
+    """Whether one of them says so within the time; the others are not waited for."""
+    tasks = [asyncio.ensure_future(question) for question in questions]
+    try:
+        for answer in asyncio.as_completed(tasks, timeout=timeout_s):
+            if await answer:
+                return True
+    except TimeoutError:
+        pass
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    return False
 
 
 class _Attempts:

@@ -131,8 +131,8 @@ class Replica:
             return
         self._enter("asleep")
         try:
-            await self._actor.sleep.remote(level)
-        except RayError:
+            await asyncio.wait_for(self._actor.sleep.remote(level), self.plan.settings.start_timeout_s)
+        except (RayError, TimeoutError):
             self._gone_asleep = True
             await self._drop()
 
@@ -141,8 +141,11 @@ class Replica:
         if self.state != "asleep":
             return
         if not self._gone_asleep:
+            limit = self.plan.settings.start_timeout_s
             try:
-                await self._actor.wake.remote()
+                await asyncio.wait_for(self._actor.wake.remote(), limit)
+            except TimeoutError:
+                self.detail = f"it did not wake within {limit:g} s (models.start_timeout_s)"
             except RayError as problem:
                 self.detail = str(_start_error(self.plan.model, problem))
             else:

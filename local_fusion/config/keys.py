@@ -83,7 +83,7 @@ def load_keys(path: Path) -> dict[str, KeyEntry]:
         raise ConfigError(f"there is no file of keys {path}; make one with `local-fusion keys add NAME`") from None
     except (OSError, UnicodeDecodeError) as problem:
         raise ConfigError(f"cannot read the file of keys {path}: {type(problem).__name__}") from None
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError, TypeError, AttributeError, RecursionError):  # the 45th of a month, for one
         raise ConfigError(
             f"the file of keys {path} is not YAML; make it anew with `local-fusion keys add NAME`"
         ) from None

@@ -115,6 +115,7 @@ class ModelSettings(Settings):
     in_flight: Count | None = None
     """Calls in flight per replica at most; default: what the engine batches, and a tenth more."""
     start_timeout_s: Seconds = 1800.0
+    """Seconds a host has to start, and where models take turns to fall asleep and to wake; then it is ended."""
     call_retries: Annotated[int, Field(ge=0, le=10)] = 2
     """Times a call is sent again after its host died."""
     restarts: Annotated[int, Field(ge=-1)] = 3

@@ -37,6 +37,9 @@ class ServerSettings(Settings):
     stream: Literal["checked", "live"] = "checked"
     """With a guard: `checked` sends the answer when the guard has spoken; `live` sends the writer's tokens as they
     come."""
+    tools_without_parser: Literal["refuse", "ignore"] = "refuse"
+    """Tools that a client offers to a model without `tool_parser`, which may call them or not: `refuse` the request by
+    name, or `ignore` the tools and answer, as chat front ends need that offer theirs with every question."""
     heartbeat_s: Seconds = 10.0
     """Seconds of silence after which a stream sends a comment, so that nobody in between hangs up."""
     probe_timeout_s: Seconds = 8.0

@@ -74,15 +74,26 @@ def instance(schema: Any, root: Any = None) -> Any:
         return schema["const"]
     if schema.get("enum"):
         return schema["enum"][0]
-    for key in ("anyOf", "oneOf"):
+    for key in ("anyOf", "oneOf", "allOf"):
         if schema.get(key):
-            return instance(schema[key][0], root)
-    if schema.get("allOf"):
-        merged: dict[str, Any] = {}
-        for part in schema["allOf"]:
-            merged |= _resolve(str(part["$ref"]), root) if "$ref" in part else part
-        return instance({**merged, **{k: v for k, v in schema.items() if k != "allOf"}}, root)
+            # An alternative that refers to another schema may be that schema again, without end: the others first.
+            parts = schema[key] if key == "allOf" else [min(schema[key], key=lambda one: "$ref" in one)]
+            rest = {name: value for name, value in schema.items() if name != key}
+            return instance(_merged([*parts, rest], root), root)
     return _typed(schema, root)
+
+
+def _merged(parts: Sequence[Any], root: Any) -> dict[str, Any]:
+    """One schema for all of them: properties and what is required are joined, of the rest the last word counts."""
+    whole: dict[str, Any] = {}
+    for part in parts:
+        found = _resolve(str(part["$ref"]), root) if "$ref" in part else part
+        joined = {
+            "properties": {**whole.get("properties", {}), **found.get("properties", {})},
+            "required": list(dict.fromkeys([*whole.get("required", ()), *found.get("required", ())])),
+        }
+        whole |= {**found, **{name: value for name, value in joined.items() if value}}
+    return whole
 
 
 def _typed(schema: Mapping[str, Any], root: Any) -> Any:
@@ -103,8 +114,8 @@ def _typed(schema: Mapping[str, Any], root: Any) -> Any:
 
 
 def _number(schema: Mapping[str, Any], whole: bool) -> int | float:
-    low: float = schema.get("minimum", schema.get("exclusiveMinimum", -math.inf))
-    high: float = schema.get("maximum", schema.get("exclusiveMaximum", math.inf))
+    low: float = max(schema.get("minimum", -math.inf), schema.get("exclusiveMinimum", -math.inf))
+    high: float = min(schema.get("maximum", math.inf), schema.get("exclusiveMaximum", math.inf))
     value = min(max(0.0, low), high)
     step = 1 if whole else min(1.0, (high - low) / 2 if math.isfinite(high - low) else 1.0)
     if value == schema.get("exclusiveMinimum"):
@@ -112,7 +123,8 @@ def _number(schema: Mapping[str, Any], whole: bool) -> int | float:
     if value == schema.get("exclusiveMaximum"):
         value -= step
     if multiple := schema.get("multipleOf"):
-        value = math.ceil(value / multiple) * multiple
+        above = math.ceil(value / multiple) * multiple
+        value = above if above <= high else math.floor(value / multiple) * multiple
     return math.ceil(value) if whole else value
 
 

@@ -91,7 +91,7 @@ def human_eval_row(row: Row, line: int) -> Item:
 def mt_bench_row(row: Row, line: int) -> Item:
     """`question_id`, `category`, `turns`, `reference`."""
     first, *then = [str(turn) for turn in list_of(row, "turns")]
-    references = [str(text) for text in row.get("reference") or ()]
+    references = [str(text) for text in list_of(row, "reference")] if row.get("reference") else []
     name, kind = f"mt-bench-{row.get('question_id', line)}", str(row.get("category", ""))
     return Item(name, user(first), "points", references, then=tuple(then), kind=kind)
 
@@ -143,9 +143,11 @@ def own_row(row: Row, line: int) -> Item:
         details["baseline"] = tuple(str(text) for text in (expected if _is_list(expected) else [expected]))
     if match == "points":
         expected = [] if expected is None else [str(text) for text in (expected if _is_list(expected) else [expected])]
+    if match == "instructions":
+        expected = [_rule(one) for one in list_of(row, "expected")]
     if match == "rubric":
         expected = list(_criteria([{"criteria": list_of(row, "expected")}]))
-    then = tuple(str(turn) for turn in row.get("then") or ())
+    then = () if row.get("then") is None else tuple(str(turn) for turn in list_of(row, "then"))
     return Item(
         str(row.get("id", f"line-{line}")), _messages(row), match, expected, details, then, str(row.get("kind", ""))
     )
@@ -207,6 +209,12 @@ def _criteria(sections: Sequence[Row]) -> list[dict[str, Any]]:
     if not found and sections and sections[0].get("criteria") is not None:
         raise InputError("the rubric has no criteria")
     return found
+
+
+def _rule(one: Any) -> Row:
+    if not isinstance(one, Mapping) or not isinstance(one.get("id"), str):
+        raise InputError('expected must be a list of {"id": NAME, "arguments": {...}}')
+    return one
 
 
 def _match_of(expected: Any) -> str:

@@ -178,7 +178,9 @@ class Runner:
             self.store.sync()
             raise RunError(STOPPED)
         for task in workers:
-            task.result()
+            problem = None if task.cancelled() else task.exception()  # the one that failed, not those it stopped
+            if problem is not None:
+                raise problem
         return [results[place] for place in range(len(items))]
 
     async def _watch(self, workers: Sequence[asyncio.Task[None]]) -> None:

@@ -43,8 +43,10 @@ def score_number(item: Item, text: str) -> Grade:
 
 def score_choice(item: Item, text: str) -> Grade:
     """The last letter said to be the answer, among those of the item's options; see `letters`."""
-    wanted = str(item.expected).strip().strip("()").upper()
-    found = letter_said(text, _options(item.details.get("options")))
+    wanted, options = str(item.expected).strip().strip("()").upper(), _options(item.details.get("options"))
+    if len(wanted) != 1 or wanted not in ALPHABET[:options]:
+        return Grade(None, f"expected {quote(item.expected)} is no letter of an option")
+    found = letter_said(text, options)
     if found is None:
         return Grade(0.0, f"no letter; expected {wanted}")
     return Grade(float(found == wanted), f"read {found}, expected {wanted}")
@@ -75,8 +77,12 @@ def score_json(item: Item, text: str) -> Grade:
     if value is _NOTHING:
         return Grade(0.0, "no JSON")
     if not item.details.get("schema"):
-        same = _canonical(value) == _canonical(item.expected)
-        return Grade(float(same), "equal" if same else f"read {quote(_canonical(value))}")
+        wanted = _canonical(item.expected)
+        try:
+            found = _canonical(value)
+        except RecursionError:
+            return Grade(0.0, "JSON nested too deeply")
+        return Grade(float(found == wanted), "equal" if found == wanted else f"read {quote(found)}")
     try:
         problem = schema_problem(value, item.expected)
     except ValueError as none:
@@ -187,7 +193,12 @@ def _number(text: str) -> Fraction | None:
 
 
 def _spelled(value: Fraction) -> str:
-    return str(value.numerator) if value.denominator == 1 else f"{float(value):g}"
+    if value.denominator == 1:
+        return str(value.numerator)
+    try:
+        return f"{float(value):g}"
+    except OverflowError:
+        return str(value)
 
 
 def _normal(text: str) -> str:

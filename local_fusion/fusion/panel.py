@@ -101,9 +101,13 @@ class Panel:
         try:
             result = await answer(self._session, self._asks[index], self._clocks[index])
             self._settle(index, result)
-        except Exception as problem:  # a listener's or a prompt's own bug: it belongs to whoever awaits the result
-            if not self._end.done():
-                self._end.set_exception(problem)
+        except Exception as problem:  # a prompt's own bug
+            self._fail(problem)
+
+    def _fail(self, problem: Exception) -> None:
+        """A listener's or a prompt's own bug belongs to whoever awaits the result."""
+        if not self._end.done():
+            self._end.set_exception(problem)
 
     def _settle(self, index: int, result: Answer | Failure) -> None:
         if self.settled[index].done():
@@ -152,7 +156,10 @@ class Panel:
             return
         ask = self._asks[index]
         self._session.leave([self._tasks[index]])
-        self._settle(index, Failure(ask.model, "straggler", f"{ask.model} {_SLOW}", ask.stage, ask.sample))
+        try:
+            self._settle(index, Failure(ask.model, "straggler", f"{ask.model} {_SLOW}", ask.stage, ask.sample))
+        except Exception as problem:  # a timer's call: nobody else would hear of it
+            self._fail(problem)
 
     def _due(self, index: int) -> float | None:
         """When the grace of this member ends; None while it need not hurry."""

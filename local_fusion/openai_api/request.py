@@ -178,11 +178,18 @@ class ChatRequest:
         """The `Request` of a fusion under this id; `seed` where the client gave none; `base`: the sampling of the final
         answer that the client's fields are put over. Raises RequestError for what a fusion cannot do."""
         self.check_fusable()
+        sampling = None
+        if self.sampling is not None:  # how to think is each writer's own: what is not given here stays open
+            sampling = replace(
+                self.sampling.over(base),
+                thinking_token_budget=self.sampling.thinking_token_budget,
+                chat_template_kwargs=self.sampling.chat_template_kwargs or {},
+            )
         return Request(
             id=request_id,
             messages=self.messages,
             seed=seed if self.seed is None else self.seed,
-            sampling=None if self.sampling is None else self.sampling.over(base),
+            sampling=sampling,
             json_schema=self.json_schema,
             tools=self.tools,
             tool_choice=self.tool_choice,

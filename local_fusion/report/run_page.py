@@ -42,6 +42,8 @@ def write_report(folder: Path, out: Path | None = None, choice: Choice | None = 
     target = out or folder / REPORT
     if not target.parent.is_dir():
         raise InputError(f"{target.parent} is no folder; make it, or name another file with --out")
+    if target.suffix != ".html" and target.exists():
+        raise InputError(f"{target} is there already and no .html file; name another file with --out")
     content = run_page(facts_of(folder, choice))
     write_atomically(target, content)
     return target

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 
 from local_fusion.config.keys import state_folder
 from local_fusion.errors import FusionError
@@ -13,9 +12,9 @@ from local_fusion.server.door.callers import Caller
 from local_fusion.server.responses.desk import Responses
 from local_fusion.server.service import Service
 from local_fusion.server.state import StateFolder
-from local_fusion.server.stored.disk import StorageProblem
 from local_fusion.server.stored.file_store import FileLimits, FileStore
 from local_fusion.server.stored.receipts import Receipts
+from local_fusion.server.watch.logs import log
 from local_fusion.types import Fused, Tokens
 
 SWEEP_S = 300.0
@@ -61,9 +60,14 @@ class Storage:
         await self.responses.close()
         self.folder.release()
 
-    def spent(self, caller: Caller, fused: Fused) -> None:
-        """A row of a batch has cost this: counted, and charged to its key, like an interactive request."""
-        self._service.metrics.fused(fused)
+    def spent(self, caller: Caller, fused: Fused, alone: bool = False) -> None:
+        """A row of a batch has cost this: counted, and charged to its key, like an interactive request. `alone`: a
+        member answered, and no fusion."""
+        if alone:
+            for call in fused.receipt.calls:
+                self._service.metrics.called(call.model, call.stage, call.tokens, call.timing.total_s)
+        else:
+            self._service.metrics.fused(fused)
         self._service.admission.spend(caller, fused.tokens)
 
     def wasted(self, caller: Caller, problem: FusionError) -> None:
@@ -75,9 +79,13 @@ class Storage:
 
     async def _sweep(self) -> None:
         while True:
-            with contextlib.suppress(StorageProblem, OSError):
-                self.files.sweep()
-                self.batches.sweep()
-                await self.receipts.sweep()
-                await self.responses.store.sweep()
+            for step in (self._sweep_files, self.receipts.sweep, self.responses.store.sweep):
+                try:
+                    await step()
+                except Exception as problem:
+                    log.failed("sweep_failed", problem)
             await asyncio.sleep(SWEEP_S)
+
+    async def _sweep_files(self) -> None:
+        self.files.sweep()
+        self.batches.sweep()

@@ -37,9 +37,11 @@ class FileOutlet:
     def __init__(self, path: Path) -> None:
         """Raises RunError where the file cannot be opened."""
         self._file = AppendFile(path)
+        self._lead = b"\n" if _is_torn(path) else b""
 
     def put(self, spans: Sequence[ReadableSpan]) -> None:
-        self._file.append(orjson.dumps(_plain(spans)) + b"\n")
+        self._file.append(self._lead + orjson.dumps(_plain(spans)) + b"\n")
+        self._lead = b""
 
     def close(self) -> None:
         self._file.sync()
@@ -73,6 +75,14 @@ class CollectorOutlet:
         """Sends what is left."""
         self._processor.force_flush()
         self._processor.shutdown()  # type: ignore[no-untyped-call]
+
+
+def _is_torn(path: Path) -> bool:
+    """It ends within a line, as a process that was killed leaves it."""
+    with open(path, "rb") as file:
+        end = file.seek(0, 2)
+        file.seek(max(0, end - 1))
+        return file.read(1) not in (b"", b"\n")
 
 
 def _plain(spans: Sequence[ReadableSpan]) -> dict[str, Any]:

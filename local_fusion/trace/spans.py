@@ -68,7 +68,11 @@ def spans_of_failure(
     """Of a request without any answer."""
     attributes = _root(request_id, fusion, caller) | {ERROR_TYPE: problem.code}
     root = _span(f"{INVOKE} {fusion}", None, began_ns, ended_ns, attributes, failed=True)
-    return [root, *(_failure(one, root, ended_ns) for one in problem.failures)]
+    return [
+        root,
+        *(_call(call, root, began_ns, ended_ns) for call in problem.calls),
+        *(_failure(one, root, ended_ns) for one in problem.failures),
+    ]
 
 
 def digest_of_id(request_id: str) -> str:

@@ -17,7 +17,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m local_fusion.zoo", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     asking = commands.add_parser("questions", help="write generated questions to standard output")
-    asking.add_argument("--count", type=int, default=400)
+    asking.add_argument("--count", type=int, default=400, help="how many, the skills in equal shares")
     asking.add_argument("--seed", type=int, required=True)
     asking.add_argument("--split", choices=SPLITS, default="heldout")
     training = commands.add_parser("train", help="train the specialists, then the judge")
@@ -26,7 +26,12 @@ def main(arguments: list[str] | None = None) -> int:
     training.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     chosen = parser.parse_args(arguments)
     if chosen.command == "questions":
-        for index, question in enumerate(questions(chosen.seed, chosen.count, chosen.split)):
+        try:
+            drawn = questions(chosen.seed, chosen.count, chosen.split)
+        except ValueError as problem:
+            sys.stderr.write(f"--count: {problem}\n")
+            return 2
+        for index, question in enumerate(drawn):
             sys.stdout.write(json.dumps(as_row(index, question)) + "\n")
         return 0
     return _train(chosen.only, chosen.out, chosen.device)

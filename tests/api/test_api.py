@@ -1,8 +1,12 @@
 """The Python door, plain and async, on scripted engines."""
 
+import asyncio
+from typing import Any
+
 import pytest
 
 from local_fusion import LocalFusion
+from local_fusion.api import as_messages
 from local_fusion.config import parse_config
 from local_fusion.errors import ConfigError, FusionError, InputError, UserError
 from local_fusion.fusion.events import Event, Listener, MemberDone
@@ -61,3 +65,37 @@ def test_wrong_use_is_refused() -> None:
         LocalFusion(parse_config(CONFIG), mod="vote")
     with LocalFusion(parse_config(CONFIG)) as started, pytest.raises(InputError, match="message 0"):
         started.ask([{"role": "robot", "content": "x"}])
+
+
+async def test_a_wrong_prompt_among_others_starts_none_of_them() -> None:
+    async with LocalFusion(parse_config(CONFIG)) as fusion:
+        with pytest.raises(InputError, match="message 0"):
+            await fusion.run_async(["x", [{"role": "nobody", "content": "y"}]])
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+@pytest.mark.parametrize(
+    ("turn", "told"),
+    [
+        ("hello", "message 0: give a mapping"),
+        (
+            {"role": "user", "content": "x", "tool_calls": [{"id": "call_1"}]},
+            "message 0: 'tool_calls' is not taken here",
+        ),
+    ],
+)
+def test_a_turn_that_would_be_read_in_part_is_refused(turn: Any, told: str) -> None:
+    with pytest.raises(InputError, match=told):
+        as_messages([turn])
+
+
+def test_a_turn_of_a_tool_keeps_whose_result_it_is() -> None:
+    turns = as_messages([{"role": "tool", "content": "4", "tool_call_id": "call_1"}])
+    assert turns == (Message("tool", "4", tool_call_id="call_1"),)
+
+
+def test_a_block_entered_twice_is_refused_and_the_first_goes_on() -> None:
+    with LocalFusion(parse_config(CONFIG)) as fusion:
+        with pytest.raises(UserError, match="already started"), fusion:
+            pass
+        assert fusion.ask("x").text == "It is 4."

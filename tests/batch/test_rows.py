@@ -191,6 +191,12 @@ def test_a_line_over_the_cap_is_one_bad_row_and_the_rest_goes_on(tmp_path):
     assert row.code == "line_too_long"
 
 
+def test_a_first_line_over_the_cap_is_one_bad_row_behind_a_byte_order_mark_too(tmp_path):
+    path = tmp_path / "in.txt"
+    path.write_bytes(b"\xef\xbb\xbf" + b"x" * 3_000 + b"\nshort\n")
+    assert list(read_lines(path, max_bytes=1_000)) == [(1, None), (2, b"short")]
+
+
 def test_a_line_of_exactly_the_cap_is_kept(tmp_path):
     path = tmp_path / "in.txt"
     path.write_bytes(b"x" * 10 + b"\n" + b"y" * 10)

@@ -12,7 +12,7 @@ from calib_fakes import TOPICS, items_of, members, space_of
 from local_fusion.batch.options import BatchOptions
 from local_fusion.batch.run import run_batch
 from local_fusion.calibrate.learning import learn
-from local_fusion.calibrate.marks import Marks, read_feedback, same
+from local_fusion.calibrate.marks import Marks, read_feedback, refuse_ambiguous, same
 from local_fusion.calibrate.past import PastAnswer, PastPrompt, read_prompts
 from local_fusion.calibrate.space import Space
 from local_fusion.calibrate.verdicts import REPORT, part_of
@@ -168,6 +168,54 @@ def test_a_vote_is_counted_by_certainty() -> None:
     assert not same("Add 2 and 2.", "4", "It is 7.")
 
 
+@pytest.mark.parametrize(
+    ("question", "right", "text", "is_same"),
+    [
+        ("Reverse the word 'abc'.", "cba", "Backwards it is 'cba'.", True),
+        ("Reverse the word 'abc'.", "cba", "Backwards it is 'cab'.", False),
+        ("What is the first letter of 'ox'?", "o", 'The first letter is "o".', True),
+        ("Is it so?", "no", "Yes, though he says 'no'.", False),
+        ("Add 2 and 2.", "4", "Not '4', it is 5.", False),
+    ],
+)
+def test_a_bare_right_answer_is_the_word_a_text_quotes(question: str, right: str, text: str, is_same: bool) -> None:
+    assert same(question, right, text) is is_same
+
+
+def test_a_long_right_answer_of_a_user_marks_nothing_in_other_words() -> None:
+    """Else everything were wrong alike, and the cheapest way would win."""
+    words = {f"id-{n}": {"id": f"id-{n}", "rating": "up", "answer": "Rivers run to the sea. " * 40} for n in range(240)}
+    prompts = [prompt(n, "sums", text="They all end in some sea.") for n in range(240)]
+    found = learn(space(), prompts, Marks((), words), 1)
+    assert not found.changes, found.why
+    assert found.graded == 240
+
+
+def test_feedback_on_an_id_that_different_prompts_have_is_refused() -> None:
+    prompts = [prompt(1, "sums"), replace(prompt(1, "sums"), question="Another one?")]
+    refuse_ambiguous({"id-2": {}}, prompts)
+    refuse_ambiguous({"id-1": {}}, [prompts[0], prompts[0]])
+    with pytest.raises(InputError, match="speaks of id-1, which is the id of different prompts"):
+        refuse_ambiguous({"id-1": {}}, prompts)
+
+
+def test_what_is_only_cheaper_is_not_called_better() -> None:
+    """Every answer is right already: ann alone is as right for less."""
+    answers = tuple(PastAnswer(model, "It is 4.", 0.9, 10.0, 0.0) for model in ("ann", "bob"))
+    prompts = [replace(prompt(n, "sums"), answers=answers, text="It is 4.") for n in range(240)]
+    found = learn(space(), prompts, Marks(items_of(240, ("sums",))), 1)
+    assert found.changes
+    assert "get a recipe of their own, cheaper as a whole: no sure difference" in found.why
+    assert "better" not in found.why
+
+
+def test_that_not_everything_was_read_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("local_fusion.calibrate.learning.MOST_PROMPTS", 240)
+    prompts = [prompt(n, "sums") for n in range(240)]
+    notes = learn(space(), prompts, Marks(items_of(240, ("sums",))), 1).notes
+    assert any("only the first 240 past prompts were read" in note for note in notes)
+
+
 def test_a_vote_is_counted_with_the_seats_weights() -> None:
     said = [("ann", 0, "It is 4."), ("bob", 0, "It is 7."), ("bob", 1, "The sum is 7.")]
     answers = tuple(PastAnswer(model, text, 0.9, 1.0, 0.0, sample) for model, sample, text in said)
@@ -199,6 +247,7 @@ async def test_batch_folders_and_receipts_say_the_same(tmp_path: Path) -> None:
     (tmp_path / "run" / "output.jsonl").open("a").write('{"torn')
     found = read_prompts([tmp_path / "run"])
     assert [one.question for one in found] == [item.question for item in items]
+    assert read_prompts([tmp_path / "run", tmp_path / "state" / ".." / "run"]) == found
     assert found[0].panel == ("ann", "bob")
     assert found[0].mode == "best-of"
     assert all(answer.tokens > 0 for one in found for answer in one.answers)

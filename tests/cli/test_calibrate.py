@@ -39,6 +39,8 @@ def test_a_better_fusion_its_evidence_and_the_way_back(run: Run, tmp_path: Path)
     assert "Who should judge?" in told
     history = run("calibrate", "--history")
     assert "pair" in history.stdout
+    refused = run("calibrate", "--undo", "pair", "--dry-run")
+    assert (refused.returncode, (tmp_path / "models.yaml").read_text()) == (2, changed)
     assert run("calibrate", "--undo", "pair").returncode == 0
     assert (tmp_path / "models.yaml").read_text() == CONFIG
     again = run("calibrate", "--set", "sums.jsonl", "--samples", "1", "--name", "better")

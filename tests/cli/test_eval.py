@@ -77,6 +77,8 @@ def test_a_signal_stops_it_and_the_same_command_goes_on(run: Run, tmp_path: Path
         (("--set", "sums.jsonl", "--grader", "nobody"), "no model is called 'nobody'"),
         (("--set", "models.yaml"), "not JSON"),
         (("--set", "sums.jsonl", "--fusion", "missing"), "away"),
+        (("--set", "shipped", "--limit", "4000"), "there are not 4000 different heldout questions"),
+        (("--set", "shipped", "--baseline", "sums.jsonl"), "--baseline: the shipped questions have right answers"),
     ],
 )
 def test_what_is_wrong_is_a_sentence(run: Run, tmp_path: Path, arguments: tuple[str, ...], told: str) -> None:

@@ -1,6 +1,7 @@
 """`local-fusion models`, `schema` and the help texts."""
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -28,3 +29,16 @@ def test_every_command_has_help(run: Run, command: list[str]) -> None:
     done = run(*command, "--help")
     assert done.returncode == 0
     assert "Usage" in done.stdout
+
+
+def test_text_of_the_configuration_is_no_markup(run: Run, tmp_path: Path) -> None:
+    plain = (tmp_path / "models.yaml").read_text()
+    (tmp_path / "models.yaml").write_text(plain.replace("  a: {", '  a: {licence: "Own [/x]", ', 1))
+    done = run("models")
+    assert done.returncode == 0, done.stderr
+    assert "[/x]" in done.stdout
+
+
+def test_a_demo_does_not_go_into_a_file(run: Run, tmp_path: Path) -> None:
+    done = run("demo", "--out", "models.yaml")
+    assert (done.returncode, "Traceback" in done.stderr) == (2, False)

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import stat
+import tempfile
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -168,3 +169,26 @@ async def test_a_line_that_fails_in_an_unforeseen_way_gives_the_host_up():
     await until(lambda: bool(told))
     assert told == ["its line failed with EOFError"]
     mailbox.close("over")
+
+
+async def test_an_event_that_cannot_be_sent_ends_the_line(tmp_path: Path):
+    async with lined(tmp_path) as (host, carrier):
+        received = asyncio.create_task(anext(carrier.receive()))
+        host.outbox.post(1, lambda: None)  # type: ignore[arg-type]
+        with pytest.raises(Gone):
+            await asyncio.wait_for(received, 5)
+
+
+async def test_where_no_socket_can_be_made_there_is_no_direct_line(tmp_path: Path):
+    host, deep = Echo(), tmp_path / ("x" * 120)
+    deep.mkdir()
+    assert await direct_line(HostLine(host, "m", host.outbox).listen, deep) is None
+
+
+async def test_a_folder_that_no_socket_fits_in_is_not_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    deep = tmp_path / ("x" * 120)
+    deep.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(deep))
+    host = Echo()
+    assert await direct_line(HostLine(host, "m", host.outbox).listen, None) is None
+    assert list(deep.iterdir()) == []

@@ -2,7 +2,7 @@
 
 import pytest
 
-from local_fusion.cluster.placement import Placement, Resources, check_fit, devices_for_turns, groups, place
+from local_fusion.cluster.placement import Placement, Resources, check_fit, devices_for_turns, groups, place, whole_gpus
 from local_fusion.config import ModelSettings
 from local_fusion.errors import StartError
 
@@ -59,18 +59,31 @@ def test_what_cannot_be_placed_is_said(settings: dict[str, object], there: Resou
 
 
 def test_models_that_need_more_than_there_is():
-    check_fit({"a": 4, "b": 4}, EIGHT)
+    check_fit({"a": (4,), "b": (2, 2)}, EIGHT)
     with pytest.raises(StartError, match=r"need 9 GPUs \(a 4, b 5\), Ray sees 8"):
-        check_fit({"a": 4, "b": 5}, EIGHT)
+        check_fit({"a": (4,), "b": (5,)}, EIGHT)
+
+
+def test_shares_fill_gpus_and_none_lies_across_two():
+    assert whole_gpus([0.6, 0.6, 0.6]) == 3
+    assert whole_gpus([0.4, 0.4, 0.6, 0.6]) == 2
+    assert whole_gpus([0.1] * 10) == 1
+    assert whole_gpus([2, 0.5, 0.0, 1, 0.5]) == 4
+    two = Resources(gpus=2, node_gpus=2)
+    with pytest.raises(StartError, match=r"need 3 GPUs \(a 0\.6, b 0\.6, c 0\.6\), Ray sees 2"):
+        check_fit({"a": (0.6,), "b": (0.6,), "c": (0.6,)}, two)
+    assert groups({"a": (0.6,), "b": (0.6,), "c": (0.6,)}, two) == (("a", "b"), ("c",))
+    with pytest.raises(StartError, match="c: needs 3 GPUs"):
+        groups({"c": (0.6, 0.6, 0.6)}, two)
 
 
 def test_groups_fill_the_gpus_and_keep_every_model():
-    split = groups({"a": 4, "b": 8, "c": 2, "d": 2, "e": 1}, EIGHT)
+    split = groups({"a": (4,), "b": (8,), "c": (2,), "d": (1, 1), "e": (1,)}, EIGHT)
     assert sorted(name for names in split for name in names) == ["a", "b", "c", "d", "e"]
     assert split == (("b",), ("a", "c", "d"), ("e",))
-    assert groups({"a": 1, "b": 1}, EIGHT, each_alone=True) == (("a",), ("b",))
+    assert groups({"a": (1,), "b": (1,)}, EIGHT, each_alone=True) == (("a",), ("b",))
     with pytest.raises(StartError, match="needs 9 GPUs"):
-        groups({"a": 9}, EIGHT)
+        groups({"a": (9,)}, EIGHT)
 
 
 def test_devices_of_a_group():

@@ -56,7 +56,8 @@ async def test_killed_host_and_killed_engine_come_back(open_fleet: OpenFleet):
 
         await ask_all()
         # What vLLM leaves behind lies in the session's folder and ends with it.
-        assert Session._open is not None and Session._open.folder is not None
+        assert Session._open is not None
+        assert Session._open.folder is not None
         assert any(path.is_socket() for path in (Session._open.folder / "tmp").iterdir())
         for victim in ("host", "engine"):
             before = fleet.snapshot()[0]

@@ -220,6 +220,38 @@ def test_instances_are_valid(schema: dict[str, Any]) -> None:
     jsonschema.validate(scripted_text.instance(whole), whole)
 
 
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {
+            "allOf": [
+                {"type": "object", "properties": {"a": {"type": "string"}}, "required": ["a"]},
+                {"properties": {"b": {"type": "integer"}}, "required": ["b"]},
+            ]
+        },
+        {
+            "type": "object",
+            "properties": {"a": {"type": "string"}},
+            "anyOf": [{"required": ["a"]}, {"minProperties": 3}],
+        },
+        {"type": "integer", "minimum": 0, "exclusiveMinimum": 5},
+        {"type": "integer", "maximum": -1, "multipleOf": 5},
+        {
+            "$ref": "#/$defs/node",
+            "$defs": {
+                "node": {
+                    "type": "object",
+                    "properties": {"next": {"anyOf": [{"$ref": "#/$defs/node"}, {"type": "null"}]}},
+                    "required": ["next"],
+                }
+            },
+        },
+    ],
+)
+def test_instances_heed_every_part_of_a_schema(schema: dict[str, Any]) -> None:
+    jsonschema.validate(scripted_text.instance(schema), schema)
+
+
 async def test_forced_tools_are_called() -> None:
     said = await engine().generate(call(tools=(TOOL,), tool_choice="required"))
     assert (said.finish_reason, said.text) == ("tool_calls", None)

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,10 @@ from eval_fakes import CONFIG, asked, config_of, engines_of, order_of, recipe_of
 
 from local_fusion.errors import InputError, RunError
 from local_fusion.evaluate.evaluation import conclude, evaluate
-from local_fusion.evaluate.items import Item
+from local_fusion.evaluate.grading import Grader
+from local_fusion.evaluate.items import Grade, Item, Said
+from local_fusion.evaluate.plans import Arm
+from local_fusion.evaluate.runner import Runner
 from local_fusion.evaluate.store import CALLS, CallStore
 from local_fusion.types import Message
 
@@ -54,6 +58,23 @@ async def test_a_changed_judge_criteria_or_mode_does_not_ask_the_panel_again(
     await run(order_of(tmp_path, sums(8), recipe_of(config, **change), arms), again)
     assert asked(again, "panel") == 0
     assert (asked(again) > 0) == ("criteria" in change or "judge" in change)
+
+
+async def test_what_went_wrong_is_told_and_not_what_it_stopped(tmp_path: Path) -> None:
+    """The second item cannot be graded; the first, under way, is cancelled by that."""
+
+    class Breaking(Grader):
+        async def grade(self, item: Item, said: Said, baseline: Sequence[str] = ()) -> Grade:
+            if item.id == items[0].id:
+                await asyncio.Event().wait()
+            raise RunError("the disk is full")
+
+    config, items = config_of(), sums(2)
+    engines, store = engines_of(config), CallStore(tmp_path / "eval", {})
+    runner = Runner(engines, store, Breaking(engines, store, "jed"))
+    with pytest.raises(RunError, match="the disk is full"):
+        await runner.answer(Arm("one", "fusion", {"": recipe_of(config)}), items)
+    store.close()
 
 
 async def test_the_same_evaluation_again_asks_nothing(tmp_path: Path) -> None:

@@ -196,3 +196,16 @@ def test_long_texts_are_graded_in_time(match: str, piece: str) -> None:
     begun = perf_counter()
     score(match, EXPECTED[match], piece * (200_000 // len(piece)))
     assert perf_counter() - begun < 10
+
+
+def test_answers_without_measure_are_wrong_and_end_nothing() -> None:
+    """A model that repeats itself may write any depth of brackets and any number."""
+    for depth in (300, 500, 900, 5000):
+        assert score("json", {"a": 1}, "[" * depth + "]" * depth) == 0.0
+    assert score("number", "42", "1/3e400") == 0.0
+
+
+def test_a_choice_that_is_no_letter_of_an_option_is_not_graded() -> None:
+    assert score("choice", "Paris", "The answer is B.") is None
+    assert score("choice", "D", "The answer is D.", options=3) is None
+    assert score("choice", "(c)", "The answer is C.", options=3) == 1.0

@@ -159,6 +159,12 @@ def test_own_rows(tmp_path: Path, row: dict[str, Any], match: str) -> None:
         ([{"question": "q", "options": ["a", "b"], "answer": "Z"}], "letter of one"),
         ([{"id": "d", "problem": "p", "answer": "not json"}], "not a rubric"),
         ([{"prompt": "p", "instruction_id_list": ["a:b"], "kwargs": [{}, {}]}], "differ in length"),
+        ([{"prompt": "p", "expected": 4, "then": "And why?"}], "then must be a list"),
+        ([{"question_id": 81, "turns": ["p", "q"], "reference": "text"}], "reference must be a list"),
+        (
+            [{"prompt": "p", "match": "instructions", "expected": ["punctuation:no_comma"]}],
+            "expected must be a list of",
+        ),
     ],
 )
 def test_what_is_wrong_is_a_sentence(tmp_path: Path, rows: list[dict[str, Any]], told: str) -> None:

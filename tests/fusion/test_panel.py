@@ -269,3 +269,15 @@ async def test_engines_that_say_nothing_of_themselves_hold_up_no_result_after_th
     assert asyncio.get_running_loop().time() - begun < 4.5
     assert fused.text == "8"
     assert fused.receipt.versions == {}
+
+
+async def test_a_listener_that_fails_over_a_straggler_ends_the_request_with_its_error():
+    def hear(event: object) -> None:
+        if isinstance(event, MemberFailed):
+            raise LookupError("the listener's own bug")
+
+    engines = engines_of(a="alpha", b="beta", c=lambda call: hang(), judge="x")
+    recipe = recipe_of(mode="best-of", quorum=2, straggler_grace_s=0.02)
+    with pytest.raises(LookupError):
+        await asyncio.wait_for(fuse(request_of(), recipe, engines, Listener(hear)), 5)
+    assert engines["c"].running == 0

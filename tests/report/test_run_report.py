@@ -96,6 +96,14 @@ async def test_an_interrupted_run_says_what_is_left(tmp_path: Path) -> None:
     assert write_report(tmp_path / "run").stat().st_size > 10_000
 
 
+async def test_a_report_is_never_written_over_the_run_itself(tmp_path: Path) -> None:
+    await make_run(tmp_path / "run", 3)
+    before = output_of(tmp_path / "run")
+    with pytest.raises(InputError, match=r"output\.jsonl is there already and no \.html file"):
+        write_report(tmp_path / "run", tmp_path / "run" / "output.jsonl")
+    assert output_of(tmp_path / "run") == before
+
+
 async def test_a_killed_run_is_read_as_far_as_its_journal_vouches(tmp_path: Path) -> None:
     await make_run(tmp_path / "run", 30)
     journal, output = tmp_path / "run" / "journal.jsonl", tmp_path / "run" / "output.jsonl"

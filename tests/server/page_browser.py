@@ -122,6 +122,7 @@ def main(origin: str, chromium: str, keyed: str, key: str, *names: str) -> None:
     import page_scenes_answers  # noqa: F401 (each names its scenes in SCENES)
     import page_scenes_person  # noqa: F401
     import page_scenes_real  # noqa: F401
+    import page_scenes_trouble  # noqa: F401
 
     found: dict[str, list[str]] = {}
     expect.set_options(timeout=WAIT_MS)

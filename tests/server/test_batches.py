@@ -184,12 +184,13 @@ def test_size_and_count_of_lines_are_limited(tmp_path: Path) -> None:
     source = tmp_path / "in.jsonl"
     source.write_bytes(jsonl(line(str(n)) for n in range(10)))
 
-    def codes(lines: int, size: int) -> list[str]:
-        return [one.code for one in validate(source, URL, lambda name: name, Limits(lines, size)).problems]
+    def codes(*limits: int) -> list[str]:
+        return [one.code for one in validate(source, URL, lambda name: name, Limits(*limits)).problems]
 
     assert codes(10, 10_000) == []
     assert codes(9, 10_000) == ["too_many_tasks"]
     assert codes(10, 1000) == ["batch_too_large"]
+    assert codes(10, 10_000, 50) == ["line_too_long"] * 10
     source.write_bytes(b"\n\n")
     assert codes(10, 1000) == ["empty_file"]
 
@@ -356,3 +357,13 @@ async def test_other_keys_see_nothing_and_keys_use_what_they_may(tmp_path: Path)
         del client.headers["authorization"]
         for where in ("/v1/batches", "/v1/files", "/v1/files/x/content"):
             assert (await client.get(where)).status_code == 401
+
+
+async def test_a_row_has_the_limits_of_a_request(tmp_path: Path) -> None:
+    text = CONFIG.replace('answers: ["It is 4."]', "hang_rate: 1").replace("heartbeat_s: 0.2", "max_body_bytes: 2000")
+    text = text.replace("mode: merge}", "mode: merge, member_timeout_s: 0.2}")
+    async with serving(make_config(tmp_path, text)) as client:
+        done = await until(client, (await begin(client, [line("a", "two")]))["id"], *ENDED)
+        assert done["request_counts"]["failed"] == 1, "in the time that a request of the same has"
+        long = await until(client, (await begin(client, [line("a", user="x" * 2000)]))["id"], *ENDED)
+        assert long["errors"]["data"][0]["code"] == "line_too_long"

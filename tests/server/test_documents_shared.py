@@ -15,8 +15,11 @@ from local_fusion.server.documents.place import MAX_FILES, references
 from local_fusion.server.documents.readers import MOST_READINGS, READERS, Readers
 from local_fusion.server.problems import Overloaded
 from local_fusion.server.stored.file_store import FileLimits, FileStore
-from tests.server.conftest import make_config
+from tests.server.conftest import make_config, serving
 from tests.server.sockets import chat_request, listening, until
+from tests.server.talk import CHAT
+from tests.server.test_batches import begin, line
+from tests.server.test_batches import until as batch_until
 
 LIMITS = FileLimits(1 << 26, 1 << 28, 100, 86_400)
 
@@ -151,3 +154,29 @@ async def test_bad_luck_is_not_remembered(tmp_path: Path) -> None:
     assert not (store.folder(file) / BESIDE).exists()
     (store.folder(file) / BESIDE).write_text('{"problem": "too_slow", "text": "", "digest": ""}')  # of an older server
     assert "Hello" in (await Library(store, tmp_path).placed("anna", messages))[0]["content"]
+
+
+async def test_a_complaint_names_the_turn_as_the_client_sent_it(tmp_path: Path) -> None:
+    wrong = {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}
+    async with serving(make_config(tmp_path)) as client:
+        sent = {"file": ("a.txt", b"The sky is green.")}
+        file_id = (await client.post("/v1/files", files=sent, data={"purpose": "user_data"})).json()["id"]
+        asked = {"role": "user", "content": [{"type": "file", "file": {"file_id": file_id}}]}
+        for before in ([], [{"role": "system", "content": "Be brief."}]):
+            answer = await client.post(CHAT, json={"messages": [*before, asked, wrong]})
+            place = f"messages.{len(before) + 1}.content"
+            error = answer.json()["error"]
+            assert (error["param"], error["message"].partition(":")[0]) == (place, place)
+        answer = await client.post(CHAT, json={"messages": [asked], "seed": "one"})
+        assert answer.json()["error"]["param"] == "seed"
+        items = [
+            {"role": "user", "content": [{"type": "input_file", "file_id": file_id}]},
+            {"type": "function_call_output", "call_id": "x", "output": "\0"},
+            {"role": "user", "content": "And?"},
+        ]
+        answer = await client.post("/v1/responses", json={"input": items})
+        assert answer.json()["error"]["param"] == "input.1"
+        batch = await begin(client, [line("a", messages=[asked, wrong])])
+        done = await batch_until(client, batch["id"], "completed")
+        row = (await client.get(f"/v1/files/{done['error_file_id']}/content")).json()["response"]["body"]
+        assert "line 1: messages.1.content:" in row["error"]["message"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import stat
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from local_fusion.config import parse_config
 from local_fusion.errors import RequestError
 from local_fusion.openai_api.feedback import Feedback, parse_feedback
 from local_fusion.server.problems import Overloaded
+from local_fusion.server.stored.disk import StorageProblem
 from local_fusion.server.stored.receipts import Receipts, read_feedback
 from local_fusion.types import Fused, Message, Receipt, ToolCall
 from tests.server.conftest import CONFIG, serving
@@ -225,3 +227,21 @@ async def test_a_key_adds_so_much_in_a_day(tmp_path: Path) -> None:
     assert "bert" in day.read_text()
     clock.now += DAY_S
     await kept.rate("anna", said)
+
+
+async def test_a_disk_that_fills_up_within_a_line_takes_no_other_line_along(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = receipts(tmp_path, Clock())
+    kept.keep("a", "anna", ASKED, fused())
+    write = os.write
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", lambda handle, data: write(handle, data[:10]))
+        kept.keep("b", "anna", ASKED, fused())
+        with pytest.raises(StorageProblem):
+            await kept.rate("anna", Feedback("a", "down"))
+    kept.keep("c", "anna", ASKED, fused())
+    await kept.rate("anna", Feedback("c", "up"))
+    day = next((tmp_path / "receipts").glob("*.jsonl"))
+    assert [line["id"] for line in lines(day)] == ["a", "c"]
+    assert list(read_feedback(tmp_path / "feedback.jsonl")) == ["c"]

@@ -265,6 +265,22 @@ def test_names_of_files_are_plain(given: str, shown: str) -> None:
     assert plain_name(given) == shown
 
 
+async def test_what_cannot_be_swept_keeps_nothing_else_from_it(tmp_path: Path) -> None:
+    async with serving(make_config(tmp_path)) as client:
+        storage = client.service.storage  # type: ignore[attr-defined]
+        storage.folder.feedback.mkdir()  # no file: it cannot be read
+        swept = asyncio.Event()
+
+        async def sweep() -> None:
+            swept.set()
+
+        storage.responses.store.sweep = sweep
+        sweeper = asyncio.create_task(storage._sweep())
+        async with asyncio.timeout(5):
+            await swept.wait()
+        sweeper.cancel()
+
+
 async def test_uploads_at_once_share_the_room(tmp_path: Path) -> None:
     store = FileStore(tmp_path, LIMITS)
     one, two, three, four = (store.open("anna") for _ in range(4))

@@ -155,6 +155,9 @@ def test_inner_calls_get_temperature_caps_and_effort_each_where_it_belongs(servi
     assert one.sampling.chat_template_kwargs["reasoning_effort"] == "high"
     assert (recipe.judge_sampling.temperature, recipe.judge_sampling.max_tokens) == (0.0, 99)
     assert recipe.judge_sampling.chat_template_kwargs["reasoning_effort"] == "high"
+    tool = {"type": "openrouter:fusion", "parameters": FULL_TOOL}
+    both = order(service, tools=[tool], fusion={"max_panel_tokens": 150, "max_judge_tokens": 50}).recipe
+    assert (both.seats[0].sampling.max_tokens, both.judge_sampling.max_tokens) == (99, 50)
     thinker = order(
         service,
         tools=[
@@ -232,6 +235,23 @@ def test_a_writer_that_cannot_decide_by_itself_must_be_made_to_call(tmp_path: Pa
         order(service, model="team", tools=[ADD])
     assert caught.value.param == "tools"
     assert order(service, model="team", tools=[ADD], tool_choice="required").request.tool_choice == "required"
+    with pytest.raises(RequestError, match="tools_without_parser"):
+        order(service, model="judge", tools=[ADD], tool_choice="auto")
+
+
+def test_tools_that_nobody_can_decide_on_are_ignored_where_the_server_says_so(tmp_path: Path) -> None:
+    text = CONFIG.replace("judge: {engine: scripted}", "judge: {path: /nowhere}").replace("STATE", str(tmp_path))
+    text = text.replace("default: team", "default: [team]").replace(
+        "server: {", "server: {tools_without_parser: ignore, "
+    )
+    service = Service(parse_config(text))
+    for choice in ({}, {"tool_choice": "auto"}):
+        assert order(service, model="team", tools=[ADD], **choice).request.tools == ()
+        assert order(service, model="judge", tools=[ADD], **choice).tools == ()
+        alone = order(service, model="team", tools=[ADD], plugins=[{"id": "fusion", "enabled": False}], **choice)
+        assert (alone.model, alone.tools) == ("judge", ())
+    assert order(service, model="one", tools=[ADD]).tools == (ADD,)
+    assert order(service, model="team", tools=[ADD], tool_choice="required").request.tools == (ADD,)
 
 
 def test_keys_keep_to_what_they_are_allowed(service: Service) -> None:
@@ -291,3 +311,21 @@ def test_a_mode_asked_for_is_run_and_not_the_table_of_kinds(tmp_path: Path) -> N
     assert (merge.settings.mode, merge.kinds, len(merge.seats)) == ("merge", None, 3)
     assert service.catalog.changed(recipe, {"panel": [{"model": "two"}]}).kinds is None
     assert service.catalog.changed(recipe, {"criteria": "Be brief."}).kinds is not None
+
+
+def test_each_writer_thinks_by_its_own_settings(tmp_path: Path) -> None:
+    text = CONFIG.replace("reasoning_parser: qwen3}", "reasoning_parser: qwen3, sampling: {thinking_token_budget: 90}}")
+    service = Service(parse_config(text.replace("STATE", str(tmp_path / "state"))))
+    writers = {"writer": ["two", "one"]}
+
+    def budgets(**body: Any) -> list[int | None]:
+        made = order(service, fusion=writers, **body)
+        own, client = made.recipe.writer_sampling, made.request.sampling
+        given = None if client is None else client.thinking_token_budget
+        return [own[model].thinking_token_budget if given is None else given for model in ("two", "one")]
+
+    assert budgets() == [90, None]
+    assert budgets(temperature=0.5) == [90, None]
+    assert budgets(reasoning={"max_tokens": 7}) == [7, None]
+    assert budgets(temperature=0.5, reasoning={"max_tokens": 7}) == [7, None]
+    assert budgets(thinking_token_budget=5) == [5, 5]

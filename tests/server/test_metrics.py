@@ -13,6 +13,7 @@ from local_fusion.config import parse_config
 from local_fusion.server.door.admission import Admission
 from local_fusion.server.watch.fleet_view import states
 from tests.server.conftest import CONFIG, serving
+from tests.server.test_batches import begin, line, until
 
 SECRET = "xylophone"
 
@@ -97,3 +98,12 @@ async def test_hosts_are_read_at_each_scrape() -> None:
     assert found["local_fusion_engine_state", ("big", "1", "restarting")] == 1
     assert found["local_fusion_engine_state", ("big", "1", "ready")] == 0
     assert found["local_fusion_swaps", ()] == 2
+
+
+async def test_rows_of_a_batch_are_counted_as_what_they_ask(client: httpx.AsyncClient) -> None:
+    batch = await begin(client, [line("a", "three"), line("b", "picked")])
+    await until(client, batch["id"], "completed")
+    found = await scrape(client)
+    fusions = {labels for name, labels in found if name == "local_fusion_fusions_total"}
+    assert fusions == {frozenset({"picked", "best-of"})}
+    assert found["local_fusion_calls_total", frozenset({"three", "write"})] == 1

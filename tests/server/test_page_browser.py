@@ -19,7 +19,7 @@ from tests.server.sockets import listening, until
 ROOT = Path(__file__).parents[2]
 PYTHON = ROOT / ".venv-clients" / "bin" / "python"
 SCRIPT = Path(__file__).with_name("page_browser.py")
-PARTS = [SCRIPT.with_name(f"page_scenes_{part}.py").read_text("utf-8") for part in ("answers", "person")]
+PARTS = [SCRIPT.with_name(f"page_scenes_{part}.py").read_text("utf-8") for part in ("answers", "person", "trouble")]
 SCENES = re.findall(r"^@scene\ndef (\w+)", "\n".join(PARTS), re.MULTILINE)
 HOSTILE = """Hello <script>alert(1)</script> and
 <img src=x onerror="alert(2)">
@@ -70,6 +70,7 @@ def make(tmp_path: Path) -> Config:
         "evil-one": scripted(HOSTILE, prefer="Hello"),
         "evil-two": scripted("Second. " + HOSTILE),
         "evil-judge": scripted(json.dumps(ANALYSIS), prefer="Hello"),
+        "long-winded": scripted("\n\n".join(f"line {number}" for number in range(151))),
         "hanging": scripted("never", hang_rate=1),
         "broken": scripted("never", fail_rate=1),
     }
@@ -78,6 +79,7 @@ def make(tmp_path: Path) -> Config:
         "quick": {"panel": ["quick-one"], "mode": "best-of"},
         "argued": {"panel": ["quick-one", "quick-two"], "judge": "judge", "mode": "debate"},
         "hostile": {"panel": ["evil-one", "evil-two"], "judge": "evil-judge", "writer": "evil-one", "mode": "merge"},
+        "lengthy": {"panel": ["long-winded"], "mode": "best-of"},
         "stuck": {"panel": ["hanging", "two"], "mode": "merge", "quorum": 2},
         "half": {"panel": ["quick-one", "broken"], "mode": "best-of"},
         "none": {"panel": ["broken"], "mode": "best-of"},

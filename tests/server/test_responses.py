@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,9 @@ from openai import AsyncOpenAI
 from pydantic import BaseModel
 
 from local_fusion.config.keys import add_key
+from local_fusion.engines.scripted import ScriptedEngine
 from local_fusion.server.door.keys import KeyRing
+from local_fusion.server.responses import tell
 from tests.server.conftest import make_config, serving
 from tests.server.responses_check import ITEM, check_response, check_stream, kinds, read_stream
 from tests.server.talk import ADD_CALL, FUSION_CALL
@@ -357,3 +360,17 @@ async def test_the_openai_sdk_works_unchanged(client: httpx.AsyncClient) -> None
     )
     assert again.status == "completed"
     await sdk.responses.delete(whole.id)
+
+
+async def test_the_end_does_not_wait_for_the_count_of_what_was_thought(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def never(*given: Any) -> list[int]:
+        await asyncio.sleep(3600)
+        return []
+
+    monkeypatch.setattr(tell, "COUNT_S", 0.05)
+    monkeypatch.setattr(ScriptedEngine, "tokenize", never)
+    async with serving(faults(tmp_path)) as client, asyncio.timeout(5):
+        body = await made(client, model="open")
+        assert (body["status"], body["usage"]["output_tokens_details"]["reasoning_tokens"]) == ("completed", 0)

@@ -11,11 +11,15 @@ import httpx
 import pytest
 from openai import AsyncOpenAI
 
+from local_fusion.config.keys import add_key
 from local_fusion.runtime import open_engines
 from local_fusion.server.app import make_app
+from local_fusion.server.door.keys import KeyRing
+from local_fusion.server.responses import desk
 from local_fusion.server.responses.make import EVENTS_PER_RUN
 from local_fusion.server.responses.store import ResponseStore
 from local_fusion.server.service import Service
+from local_fusion.server.stored.disk import StorageProblem
 from tests.server.conftest import make_config, serving
 from tests.server.responses_check import check_response, check_stream, kinds, read_stream
 from tests.server.sockets import listening, until
@@ -302,3 +306,67 @@ async def test_stored_runs_are_on_the_disk_before_their_client_hears_of_the_end(
         store = ResponseStore(tmp_path / "state" / "responses.sqlite3", 1000, 1 << 30)
         assert (await store.get("local", last["id"])).body == last
         await store.close()
+
+
+async def test_nobody_keeps_another_key_s_run_from_being_taken_up(tmp_path: Path) -> None:
+    config = slow(tmp_path)
+    secrets = [add_key(tmp_path / "keys.yaml", name) for name in ("anna", "bert")]
+    anna, bert = ({"authorization": f"Bearer {secret}"} for secret in secrets)
+    keys = KeyRing(tmp_path / "keys.yaml")
+    async with serving(config, keys) as client:
+        response_id = (await client.post(PATH, json=ASK | {"model": "hung"}, headers=anna)).json()["id"]
+        await working(client)
+    service = Service(config, keys=keys)
+    _ = service.storage
+    transport = httpx.ASGITransport(make_app(service))
+    async with httpx.AsyncClient(transport=transport, base_url="http://server") as client:
+        assert (await client.delete(f"{PATH}/{response_id}", headers=bert)).status_code == 404
+        async with open_engines(config, service.catalog.models) as engines:
+            service.attach(engines)
+            await service.opened()
+            await until(lambda: service.admission.working == 1, 5)
+            service.stop()
+            await service.closed()
+
+
+async def test_a_full_disk_is_waited_out_and_hides_no_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(desk, "RETRY_S", 0.2)
+    update, full = ResponseStore.update, True
+
+    async def updated(*given: Any) -> bool:
+        if full:
+            raise StorageProblem("full")
+        return await update(*given)
+
+    monkeypatch.setattr(ResponseStore, "update", updated)
+    async with serving(slow(tmp_path)) as client:
+        events = read_stream((await client.post(PATH, json=ASK | {"stream": True, "model": "two"})).text)
+        whole = check_stream(events)
+        assert (await ended(client, whole["id"])) == whole
+        full = False
+        await asyncio.sleep(0.5)
+        store = ResponseStore(tmp_path / "state" / "responses.sqlite3", 1000, 1 << 30)
+        assert (await store.get("local", whole["id"])).body == whole
+        assert len(await store.events("local", whole["id"]) or ()) == len(events)
+        await store.close()
+        assert (await client.get(f"{PATH}/{whole['id']}")).json() == whole
+
+
+async def test_one_that_is_not_taken_up_yet_can_be_followed_later(tmp_path: Path) -> None:
+    config = slow(tmp_path)
+    async with (
+        listening(config) as served,
+        httpx.AsyncClient(base_url=served.url) as client,
+        client.stream("POST", PATH, json=ASK | {"stream": True, "model": "hung"}) as begun,
+    ):
+        lines = begun.aiter_lines()
+        text = "\n".join([await anext(lines) for _ in range(3)])
+    response_id = read_stream(text)[0]["response"]["id"]
+    service = Service(config)
+    _ = service.storage
+    transport = httpx.ASGITransport(make_app(service))
+    async with httpx.AsyncClient(transport=transport, base_url="http://server") as client:
+        answer = await client.get(f"{PATH}/{response_id}", params={"stream": "true"})
+        assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
+        service.stop()
+        await service.closed()

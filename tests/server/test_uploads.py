@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -138,3 +139,17 @@ async def test_a_batch_holds_its_input_until_it_ends(tmp_path: Path) -> None:
             return bool(files.total_bytes == sum(file["bytes"] for file in listed))
 
         await until(held, 5)
+
+
+async def test_what_follows_the_last_part_is_bounded(tmp_path: Path) -> None:
+    async def body(chunks: int) -> AsyncIterator[bytes]:
+        yield PART + b"\r\n--b--\r\n"
+        for _ in range(chunks):
+            yield b"\r\n" * 1000
+
+    async with serving(make_config(tmp_path)) as client:
+        kind = {"content-type": "multipart/form-data; boundary=b"}
+        assert (await client.post("/v1/files", content=body(1), headers=kind)).status_code == 200
+        refused = await client.post("/v1/files", content=body(100), headers=kind)
+        assert (refused.status_code, refused.json()["error"]["code"]) == (400, "invalid_multipart")
+        assert len((await client.get("/v1/files")).json()["data"]) == 1

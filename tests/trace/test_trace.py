@@ -27,7 +27,7 @@ from local_fusion.fusion.fuse import fuse
 from local_fusion.fusion.recipe import make_recipe
 from local_fusion.trace import Tracer, open_tracer
 from local_fusion.trace.target import Collector, read_target
-from local_fusion.types import Fused, Message, Request
+from local_fusion.types import Failure, Fused, Message, Request, StageUsage, Timing, Tokens
 
 SECRET_PROMPT, SECRET_ANSWER, SECRET_ID = "xyzzy-question", "plugh-answer", "patient Ida Plover, 1971"
 CONFIG = parse_config(
@@ -104,6 +104,33 @@ async def test_a_failed_request_is_a_trace_with_its_error(tmp_path: Path) -> Non
     root, child = spans_of(json.loads((tmp_path / "spans.jsonl").read_text()))
     assert (attributes_of(root)["error.type"], root["status"]) == ("all_panels_failed", {"code": 2})
     assert attributes_of(child)["error.type"] == "engine_error"
+
+
+def test_calls_that_ended_before_a_failure_have_their_spans(tmp_path: Path) -> None:
+    tracer = open_tracer(str(tmp_path / "spans.jsonl"))
+    assert tracer is not None
+    call = StageUsage("panel", "ada", 0, Tokens(7, 0, 3), Timing(total_s=0.1), "row-1/panel/ada/0/ab", ended_s=0.2)
+    failures = (Failure("bob", "timeout", "too late"),)
+    problem = FusionError("too few answers", "quorum_not_met", failures, (call,))
+    tracer.failed("row-1", "trio", problem, time.time_ns() - 10**9)
+    tracer.close()
+    _, *children = spans_of(json.loads((tmp_path / "spans.jsonl").read_text()))
+    ended, failed = map(attributes_of, children)
+    assert (ended["gen_ai.request.model"], ended["gen_ai.usage.input_tokens"]) == ("ada", "7")
+    assert failed["error.type"] == "timeout"
+
+
+async def test_a_torn_line_spoils_no_other(tmp_path: Path) -> None:
+    path = tmp_path / "spans.jsonl"
+    path.write_text('{"resourceSp')
+    for _ in range(2):
+        tracer = open_tracer(str(path))
+        assert tracer is not None
+        await traced(tracer)
+        tracer.close()
+    torn, *whole = path.read_text().splitlines()
+    assert torn == '{"resourceSp'
+    assert [spans_of(json.loads(line))[0]["name"] for line in whole] == ["invoke_workflow trio"] * 2
 
 
 async def test_the_file_is_what_a_collector_reads(tmp_path: Path) -> None:

@@ -84,3 +84,9 @@ def test_the_command_writes_rows(capsys: pytest.CaptureFixture[str]) -> None:
 def test_asking_for_more_than_there_are_is_refused() -> None:
     with pytest.raises(ValueError, match="ran out"):
         questions(1, 4000, "heldout")
+
+
+def test_the_command_refuses_more_than_there_are(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["questions", "--count", "4000", "--seed", "1"]) == 2
+    told = capsys.readouterr()
+    assert (told.out, "ran out; ask for fewer" in told.err) == ("", True)

@@ -18,6 +18,7 @@ from local_fusion.fusion.recipe import Recipe
 from local_fusion.openai_api import parse_chat
 from local_fusion.server.batches.member import ask_member, member_recipe
 from local_fusion.server.batches.record import BatchRecord
+from local_fusion.server.documents.place import as_sent
 from local_fusion.server.door.callers import Caller
 from local_fusion.server.door.limits import check_counts, check_depth
 from local_fusion.server.orders.choose import order_for
@@ -52,10 +53,11 @@ class Asker:
         check_depth(body)
         check_counts(dict(body))
         record = self._record
-        if isinstance(body.get("messages"), list):
-            placed = self._service.storage.documents.placed_now(record.owner, body["messages"])
-            body = {**body, "messages": placed}
-        asked = parse_chat(body)
+        sent = body.get("messages")
+        if isinstance(sent, list):
+            body = {**body, "messages": self._service.storage.documents.placed_now(record.owner, sent)}
+        with as_sent(sent, body.get("messages")):
+            asked = parse_chat(body)
         if asked.stream:
             raise RequestError("a batch does not stream; leave stream out", "unsupported_field", "stream")
         request_id = f"{record.id}/{row_id}"
@@ -74,7 +76,7 @@ class Asker:
         except FusionError as problem:
             storage.wasted(self._caller, problem)
             raise
-        storage.spent(self._caller, fused)
+        storage.spent(self._caller, fused, alone)
         return fused
 
     @property
@@ -99,7 +101,9 @@ class Asker:
 
     def _member(self, model: str) -> Recipe:
         if model not in self._members:
-            self._members[model] = member_recipe(self._service.config, model)
+            catalog = self._service.catalog
+            limit_s = catalog.recipes[catalog.default].settings.member_timeout_s
+            self._members[model] = member_recipe(self._service.config, model, limit_s)
         return self._members[model]
 
     def _request(self, order: Order) -> Request:

@@ -42,6 +42,7 @@ class Batches:
         self._clock_ns = clock_ns
         self._slots = asyncio.Semaphore(service.settings.batches_at_once)
         self._records: dict[str, BatchRecord] = {}
+        self._coming: list[str] = []  # owners of batches that are being made
         self._live: dict[str, Counts] = {}
         self._locks: dict[str, asyncio.Lock] = {}
         self._stops: dict[str, Stop] = {}
@@ -82,7 +83,7 @@ class Batches:
             raise RequestError(problem.message, "file_not_found", "input_file_id") from None
         if file.purpose != "batch":
             raise RequestError("the input file was not uploaded for purpose batch", "invalid_field", "input_file_id")
-        if sum(not one.ended for one in self._records.values() if owns(caller.owner, one.owner)) >= MAX_OPEN:
+        if self._open_of(caller.owner) >= MAX_OPEN:
             raise Overloaded(f"{MAX_OPEN} batches of this key have not ended; wait for one or cancel one", 60)
         self._latest_ns = made_ns = max(self._clock_ns(), self._latest_ns + 1)
         record = BatchRecord(
@@ -96,9 +97,13 @@ class Batches:
             metadata=ask.metadata,
             output_expires_after_s=ask.output_expires_after_s,
         )
-        with stored():
-            await asyncio.to_thread(self._make_folder, record, files.content(file))
-        self._records[record.id] = record
+        self._coming.append(caller.owner)
+        try:
+            with stored():
+                await asyncio.to_thread(self._make_folder, record, files.content(file))
+            self._records[record.id] = record
+        finally:
+            self._coming.remove(caller.owner)
         self._begin(record)
         return record.body()
 
@@ -189,13 +194,19 @@ class Batches:
         coming = self._folder / new_id(_COMING)
         coming.mkdir(mode=0o700)
         try:
-            os.link(source, coming / INPUT)
-        except OSError:  # a file system without hard links
-            shutil.copyfile(source, coming / INPUT)
-            (coming / INPUT).chmod(0o600)
-        record.save(coming)
-        coming.rename(self.folder(record.id))
-        sync_folder(self._folder)
+            _take(source, coming / INPUT)
+            record.save(coming)
+            coming.rename(self.folder(record.id))
+            sync_folder(self._folder)
+        except OSError:  # what stayed would keep the input's bytes when its file is deleted, or be run unasked
+            for place in (coming, self.folder(record.id)):
+                shutil.rmtree(place, ignore_errors=True)
+            raise
+
+    def _open_of(self, owner: str) -> int:
+        """Batches of this key that have not ended, those counted that are being made."""
+        kept = [record.owner for record in self._records.values() if not record.ended]
+        return sum(owns(owner, name) for name in (*self._coming, *kept))
 
     def _mine(self, owner: str, batch_id: str) -> BatchRecord:
         record = self._records.get(batch_id)
@@ -205,3 +216,11 @@ class Batches:
 
     def _body(self, record: BatchRecord) -> dict[str, Any]:
         return record.body(None if record.ended else self._live.get(record.id))
+
+
+def _take(source: Path, place: Path) -> None:
+    try:
+        os.link(source, place)
+    except OSError:  # a file system without hard links
+        shutil.copyfile(source, place)
+        place.chmod(0o600)

@@ -14,10 +14,17 @@ from local_fusion.types import Answer, Call, Failure, Fused, Receipt, Request, S
 WHY = "a single model was asked for"
 
 
-def member_recipe(config: Config, model: str) -> Recipe:
-    """What a run needs to know of a model that answers alone: its own sampling under the client's."""
+def member_recipe(config: Config, model: str, limit_s: float | None) -> Recipe:
+    """What a run needs to know of a model that answers alone: its own sampling under the client's, and the seconds that
+    it has, as in an interactive request."""
     settings = FusionSettings.model_validate(
-        {"panel": [model], "mode": "best-of", "writer_sampling": SamplingSettings(), "analysis": False}
+        {
+            "panel": [model],
+            "mode": "best-of",
+            "writer_sampling": SamplingSettings(),
+            "analysis": False,
+            "member_timeout_s": limit_s,
+        }
     )
     return make_recipe(model, settings, config.models, config.source.parent if config.source else None)
 

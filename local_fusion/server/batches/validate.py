@@ -27,10 +27,11 @@ _KEYS = {"custom_id", "method", "url", "body"}
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Of one batch: rows, and bytes of its input once unpacked."""
+    """Of one batch: rows, bytes of its input once unpacked, and of each line."""
 
     lines: int
     size_bytes: int
+    line_bytes: int = MAX_LINE_BYTES
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +46,7 @@ class Validated:
 
 def validate(source: Path, endpoint: str, known: Callable[[str | None], str | None], limits: Limits) -> Validated:
     """Read `source` through. `known`: what a model's name stands for, None where it is none."""
-    reader = _Reader(endpoint, known)
+    reader = _Reader(endpoint, known, min(limits.line_bytes, MAX_LINE_BYTES))
     size = 0
     try:
         for line, raw in read_lines(source):
@@ -69,12 +70,12 @@ def validate(source: Path, endpoint: str, known: Callable[[str | None], str | No
 class _Reader:
     """What has been seen so far."""
 
-    def __init__(self, endpoint: str, known: Callable[[str | None], str | None]) -> None:
+    def __init__(self, endpoint: str, known: Callable[[str | None], str | None], line_bytes: int) -> None:
         self.rows = 0
         self.models: dict[str, None] = {}
         self.file_ids: dict[str, None] = {}
         self.problems: list[Problem] = []
-        self._endpoint, self._known = endpoint, known
+        self._endpoint, self._known, self._line_bytes = endpoint, known, line_bytes
         self._ids = IdSet()
 
     def line(self, line: int, raw: bytes | None) -> None:
@@ -95,8 +96,8 @@ class _Reader:
         self.problems.append(Problem(code, message, line, param))
 
     def _checked(self, raw: bytes | None) -> dict[str, Any]:
-        if raw is None:
-            raise RequestError(f"the line is over {MAX_LINE_BYTES >> 20} MiB; make it shorter", "line_too_long")
+        if raw is None or len(raw) > self._line_bytes:
+            raise RequestError(f"the line is over {self._line_bytes} bytes; make it shorter", "line_too_long")
         try:
             data = orjson.loads(raw)
         except orjson.JSONDecodeError:

@@ -86,7 +86,7 @@ class BatchWork:
     async def _validate(self) -> Ending | None:
         """Read the input through, and the documents it refers to. An ending where it cannot be run."""
         record, settings = self.current(), self.service.settings
-        limits = Limits(settings.max_batch_lines, settings.max_file_bytes)
+        limits = Limits(settings.max_batch_lines, settings.max_file_bytes, settings.max_body_bytes)
         found = await asyncio.to_thread(validate, self.folder / INPUT, record.endpoint, self._known, limits)
         if found.problems:
             await self.change(lambda record: replace(record, problems=found.problems))

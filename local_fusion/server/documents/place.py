@@ -16,6 +16,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -102,6 +103,17 @@ def place(messages: Any, documents: Mapping[str, Document], root: str = "message
     return [{"role": "system", "content": text}, *turns]
 
 
+@contextmanager
+def as_sent(sent: Any, placed: Any, root: str = "messages") -> Iterator[None]:
+    """Complaints about the turns of `placed` name those of the list it was made of, by their number there."""
+    try:
+        yield
+    except RequestError as problem:
+        if not isinstance(sent, list) or len(placed) == len(sent):
+            raise
+        raise _a_turn_before(problem, root) from None
+
+
 def ordered(messages: Sequence[Any], documents: Mapping[str, Document], root: str) -> list[Document]:
     """Each distinct document once: by first turn, then by digest."""
     first: dict[str, tuple[int, str]] = {}
@@ -171,6 +183,17 @@ def _marker(document: Document) -> str:
 
 def _fenced(document: Document) -> str:
     return f"<document {document.label}>\n{document.text}\n</document {document.label}>"
+
+
+def _a_turn_before(problem: RequestError, root: str) -> RequestError:
+    """The same complaint, not counting the turn of the documents."""
+    told = problem.param or ""
+    head, _, rest = told.partition(".")
+    number, dot, field = rest.partition(".")
+    if head != root or not number.isdigit():
+        return problem
+    param = f"{root}.{int(number) - 1}{dot}{field}" if int(number) else root
+    return RequestError(problem.message.replace(told, param), problem.code, param)
 
 
 def _is_item(turn: Mapping[str, Any]) -> bool:

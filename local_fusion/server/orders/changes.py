@@ -26,16 +26,17 @@ def changes_of(settings: FusionSettings, fields: FusionFields, models: Mapping[s
     judging = _inner(fields, models, fields.judge or settings.judge_name)
     if judging:
         changes["judge_sampling"] = _over(settings.judge_sampling, judging)
-    if fields.max_completion_tokens is not None:
-        changes["max_panel_tokens"] = _least(settings.max_panel_tokens, fields.max_completion_tokens)
-        changes["max_judge_tokens"] = _least(settings.max_judge_tokens, fields.max_completion_tokens)
+    own = dict(fields.settings)
+    if fields.max_completion_tokens is not None:  # of each call, whatever else is said
+        for name in ("max_panel_tokens", "max_judge_tokens"):
+            own[name] = _least(own.get(name, getattr(settings, name)), fields.max_completion_tokens)
     if fields.judge is not None:
         changes["judge"] = fields.judge
     if fields.writer is not None:
         changes["writer"] = fields.writer
     elif fields.judge_writes:
         changes["writer"] = ()
-    return changes | dict(fields.settings)
+    return changes | own
 
 
 def _members(settings: FusionSettings, fields: FusionFields) -> list[MemberSettings]:

@@ -6,7 +6,7 @@ that fusion. A member's name runs the member alone, or, with the fusion plugin o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -52,7 +52,7 @@ def order_for(service: Service, caller: Caller, asked: ChatRequest, request_id: 
         )
     consults = asked.tool_choice in (None, "auto", "required") or names_fusion(asked.tool_choice)
     if not fields.asked or not consults:
-        return member
+        return replace(member, tools=_usable_tools(service, asked, (name,)))
     return _outer(service, caller, asked, member)
 
 
@@ -145,24 +145,19 @@ def _of_fusion(service: Service, caller: Caller, asked: ChatRequest, name: str, 
     by_preset = asked.fusion.preset is not None and name != FLASH_ALIAS
     check_allowed(caller, *(() if by_preset else (name,)), recipe.name)
     if (asked.fusion.plugin or asked.fusion.tool) and not asked.fusion.enabled:
-        changed = _changed(service, caller, recipe, asked.fusion)
-        return member_order(service, asked, changed.writers[0], request_id)
+        writer = _changed(service, caller, recipe, asked.fusion).writers[0]
+        member = member_order(service, asked, writer, request_id)
+        return replace(member, tools=_usable_tools(service, asked, (writer,)))
     plain = replace(asked.plain(), tool_choice=_own_choice(asked))
     plain.check_fusable()
     recipe = _changed(service, caller, recipe, asked.fusion)
+    plain = replace(plain, tools=_usable_tools(service, plain, recipe.writers))
     base = recipe.writer_sampling[recipe.writers[0]]
     request = replace(plain.request(request_id, 0, base), seed_name="")
-    if request.tools and request.tool_choice in (None, "auto") and not _any_reads_calls(service, recipe.writers):
-        raise RequestError(
-            f"tools: {recipe.writers[0]} has no tool_parser in models.yaml and cannot decide by itself; give "
-            "tool_choice: required, or leave tools out",
-            "invalid_field",
-            "tools",
-        )
     if asked.thinking_tokens is not None:
-        sampling = request.sampling or base
-        bounded = _bounded_thinking(service, recipe.writers[0], sampling, asked.thinking_tokens)
-        request = replace(request, sampling=bounded)
+        recipe = _thinking(service, recipe, asked.thinking_tokens)
+        if request.sampling is not None:
+            request = replace(request, sampling=replace(request.sampling, thinking_token_budget=None))
     return FusionOrder(recipe, request, asked.fusion.stream or service.settings.stream, asked.parallel_tools)
 
 
@@ -218,6 +213,22 @@ def _changed(service: Service, caller: Caller, recipe: Recipe, fields: FusionFie
     return service.catalog.changed(recipe, changes_of(recipe.settings, fields, service.config.models))
 
 
+def _usable_tools(service: Service, asked: ChatRequest, models: Sequence[str]) -> tuple[Mapping[str, Any], ...]:
+    """The client's tools; none where no engine could find a call in free text and the server's settings let it answer
+    without. Raises RequestError where they do not."""
+    free = _own_choice(asked) in (None, "auto")
+    if not asked.tools or not free or _any_reads_calls(service, models):
+        return asked.tools
+    if service.settings.tools_without_parser == "ignore":
+        return ()
+    raise RequestError(
+        f"tools: {models[0]} has no tool_parser in models.yaml and cannot decide by itself; give tool_choice: "
+        "required, leave tools out, or set server.tools_without_parser: ignore",
+        "invalid_field",
+        "tools",
+    )
+
+
 def _any_reads_calls(service: Service, models: Sequence[str]) -> bool:
     """Whether the engine of one of them finds calls of tools in free text."""
     settings = [service.config.models[model] for model in models]
@@ -229,6 +240,15 @@ def _own_choice(asked: ChatRequest) -> Any:
     if names_fusion(asked.tool_choice) or (asked.tool_choice == "required" and not asked.tools):
         return None
     return asked.tool_choice
+
+
+def _thinking(service: Service, recipe: Recipe, tokens: int) -> Recipe:
+    """The recipe with each of its writers bounded, those that step in too."""
+    writers = {
+        model: _bounded_thinking(service, model, sampling, tokens) for model, sampling in recipe.writer_sampling.items()
+    }
+    by_kind = {kind: _thinking(service, inner, tokens) for kind, inner in recipe.by_kind.items()}
+    return replace(recipe, writer_sampling=writers, by_kind=by_kind)
 
 
 def _bounded_thinking(service: Service, model: str, sampling: Sampling, tokens: int | None) -> Sampling:

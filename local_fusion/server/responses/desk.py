@@ -2,8 +2,9 @@
 
 Invariants: a run in the background ends as one stored response, whatever its client does; what a crash interrupted is
 run again once, from the stored request with the same seed, and then fails as `server_restarted` (what only waited, or
-was cut off by an orderly end, does not count). Nothing is begun for a key that was removed. A run with its
-client ends when the client goes. A response is stored before its last event is sent.
+was cut off by an orderly end, does not count). Nothing is begun for a key that was removed. A run with its client ends
+when the client goes. A response is stored before its last event is sent; one of the background that a full
+disk does not take, as soon as there is room.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import time
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from local_fusion.engine import Engines
 from local_fusion.errors import LocalFusionError, RequestError
@@ -36,6 +37,7 @@ from local_fusion.server.watch.logs import log
 
 MAX_RUNS = 2
 """How often a run in the background is begun at most."""
+RETRY_S = 30.0
 WAIT_S = 3600.0
 """Seconds a run in the background waits for a place at most."""
 
@@ -48,6 +50,7 @@ class Responses:
         self.store = ResponseStore(path, settings.response_days * 86_400, settings.max_stored_bytes)
         self._service = service
         self._runs: dict[str, Run] = {}
+        self._coming: list[str] = []  # owners of runs that are being stored
         self._resuming: asyncio.Task[None] | None = None
         self._resumed = False
         self._ended_before: set[str] = set()  # cancelled or deleted before the run was taken up
@@ -92,13 +95,18 @@ class Responses:
         """Store it and run it, whatever its client does. Raises Overloaded, NotReady, StorageProblem."""
         self._service.engines  # noqa: B018  (raises NotReady)
         most = max(1, self._service.settings.queue)
-        if len(self._runs) >= most:
+        owners = [*self._coming, *(run.owner for run in self._runs.values())]
+        if len(owners) >= most:
             raise Overloaded("too many responses are under way in the background; try again later", 5)
-        mine = sum(run.owner == made.caller.owner for run in self._runs.values())
-        if self._service.keys is not None and mine >= max(1, most // 2):
+        owner = made.caller.owner
+        if self._service.keys is not None and owners.count(owner) >= max(1, most // 2):
             raise Overloaded("too many responses of this key are under way in the background; try again later", 5)
-        await self.store.put(made.stored)
-        return self._launch(made)
+        self._coming.append(owner)
+        try:
+            await self.store.put(made.stored)
+            return self._launch(made)
+        finally:
+            self._coming.remove(owner)
 
     def start(self) -> None:
         """Take up what a restart interrupted, now or as soon as the engines are there."""
@@ -142,7 +150,11 @@ class Responses:
             run.cancel()
             await run.ended()
         self._end_before(response_id)
-        await self.store.delete(caller.owner, response_id)
+        try:
+            await self.store.delete(caller.owner, response_id)
+        except LocalFusionError:
+            self._ended_before.discard(response_id)  # another key's, or still there
+            raise
         await self._service.storage.receipts.forget(caller.owner, response_id)
 
     async def body(self, caller: Caller, response_id: str) -> dict[str, Any]:
@@ -158,7 +170,9 @@ class Responses:
         found = None if run is not None else await self.store.events(caller.owner, response_id)
         if found is None:
             if run is None:
-                await self.store.get(caller.owner, response_id)
+                stored = await self.store.get(caller.owner, response_id)
+                if stored.open and stored.request["stream"]:
+                    return self._runs.get(response_id) or _not_taken_up()
             raise RequestError(
                 "this response has no stream to be resumed: only one made with background and stream has",
                 "invalid_request",
@@ -257,11 +271,18 @@ class Responses:
         run.ending = True
         body = made.events.body()
         log_of_events = [*run.log, *map(run.line, last)] if run.streams else None
-        try:
-            await self.store.update(run.id, body["status"], body, log_of_events)
-        except StorageProblem as problem:
-            log.failed("response_not_stored", problem)
-        run.tell(last)
+        while True:
+            try:
+                await self.store.update(run.id, body["status"], body, log_of_events)
+            except StorageProblem as problem:
+                log.failed("response_not_stored", problem)
+            else:
+                run.tell(last)
+                return
+            run.tell(last)  # a full disk is waited out; until then the run stays known, and this is its answer
+            last = []
+            run.end()
+            await asyncio.sleep(RETRY_S)
 
     async def _drained(self, run: Run, begun: bool) -> None:
         """The server ends in order: the next start takes the run up."""
@@ -325,3 +346,7 @@ def _note(problem: BaseException) -> None:
     """An error that nobody expected is logged."""
     if not isinstance(problem, LocalFusionError):
         log.failed("response_failed", problem)
+
+
+def _not_taken_up() -> NoReturn:
+    raise NotReady("this response is not taken up again yet; follow it in a moment")

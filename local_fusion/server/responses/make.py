@@ -12,6 +12,7 @@ from local_fusion.openai_api.request import ChatRequest, parse_chat
 from local_fusion.openai_api.responses_events import ResponseEvents
 from local_fusion.openai_api.responses_input import chat_turns
 from local_fusion.openai_api.responses_request import ResponsesRequest, parse_responses, renamed
+from local_fusion.server.documents.place import as_sent
 from local_fusion.server.door.callers import Caller
 from local_fusion.server.ids import new_id, new_seed
 from local_fusion.server.orders.choose import order_for
@@ -99,7 +100,8 @@ async def _order(
     turns = chat_turns(asked.instructions, earlier, asked.items)
     try:
         messages = await service.storage.documents.placed(caller.owner, list(turns.messages))
-        chat = parse_chat({**asked.chat, "messages": messages})
+        with as_sent(list(turns.messages), messages):
+            chat = parse_chat({**asked.chat, "messages": messages})
         return chat, order_for(service, caller, chat, response_id)
     except RequestError as problem:
         raise renamed(problem, turns) from None

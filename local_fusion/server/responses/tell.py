@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
@@ -27,6 +28,8 @@ from local_fusion.server.orders.order import FusionBegan, FusionEnded, Heard, Me
 from local_fusion.server.problems import described
 from local_fusion.server.wire.chat_body import fusion_of
 
+COUNT_S = 2.0
+"""Seconds that the end of a response waits for the count of what was thought: the model may be asleep by then."""
 _LAST = ("response.completed", "response.incomplete", "response.failed")
 
 
@@ -97,8 +100,9 @@ async def _thought(engines: Engines, reply: Reply) -> int:
     if not reasoning or reply.model not in engines:
         return 0
     try:
-        return len(await engines[reply.model].tokenize(reasoning, False))
-    except CallError:
+        async with asyncio.timeout(COUNT_S):
+            return len(await engines[reply.model].tokenize(reasoning, False))
+    except (CallError, TimeoutError):
         return 0
 
 

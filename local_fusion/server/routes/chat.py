@@ -14,7 +14,7 @@ from local_fusion.fusion.events import Deltas
 from local_fusion.openai_api.chat_reply import Head
 from local_fusion.openai_api.request import ChatRequest, parse_chat
 from local_fusion.openai_api.schemas import chat_schema
-from local_fusion.server.documents.place import refers
+from local_fusion.server.documents.place import as_sent, refers
 from local_fusion.server.door import sse
 from local_fusion.server.door.body import read_json
 from local_fusion.server.door.callers import Caller
@@ -47,7 +47,9 @@ async def chat(request: Request) -> Response:
     request_id = new_id("chatcmpl-")
 
     async def prepared() -> tuple[ChatRequest, Order, Meter, Head]:
-        asked = parse_chat(await _with_documents(service, caller, body))
+        whole = await _with_documents(service, caller, body)
+        with as_sent(body.get("messages"), whole.get("messages")):
+            asked = parse_chat(whole)
         order = order_for(service, caller, asked, request_id)
         engines = Meter(service.engines)
         head = Head(request_id, int(time.time()), fingerprint(service.config, order), first_model(order))

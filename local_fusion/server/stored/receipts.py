@@ -25,6 +25,7 @@ alone.
 from __future__ import annotations
 
 import asyncio
+import errno
 import mmap
 import os
 import time
@@ -222,7 +223,10 @@ def _find(data: mmap.mmap, beginning: bytes) -> int:
 def _append(path: Path, data: bytes) -> None:
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
     try:
-        os.write(handle, data)
+        before = os.fstat(handle).st_size
+        if os.write(handle, data) < len(data):
+            os.ftruncate(handle, before)  # the next line must not begin within this one
+            raise OSError(errno.ENOSPC, "no space left")
     finally:
         os.close(handle)
 

@@ -38,6 +38,7 @@ class UploadReader:
         self._field: str | None = None
         self._value = b""
         self._ended = False
+        self._trailing = 0
         self._parser = MultipartParser(
             boundary,
             {
@@ -56,6 +57,9 @@ class UploadReader:
         """Parse to the end. Raises RequestError or StorageProblem."""
         try:
             async for chunk in chunks:
+                if self._ended:
+                    self._trail(len(chunk))
+                    continue
                 self._parser.write(chunk)
                 if self._pieces and self.incoming is not None:
                     data, self._pieces = b"".join(self._pieces), []
@@ -67,6 +71,12 @@ class UploadReader:
             raise _broken()
         if self.incoming is None:
             raise RequestError("the part 'file' is missing; add it, with a file name", "missing_field", "file")
+
+    def _trail(self, size: int) -> None:
+        """What follows the last part means nothing; some clients end it with a line break."""
+        self._trailing += size
+        if self._trailing > MAX_HEADER_BYTES:
+            raise RequestError("bytes follow the last part; end the body there", "invalid_multipart")
 
     def _part_begins(self) -> None:
         self._disposition, self._field, self._value, self._header = b"", None, b"", (b"", b"")

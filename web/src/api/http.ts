@@ -39,6 +39,16 @@ export async function call(path: string, body?: unknown, signal?: AbortSignal): 
   throw await errorOf(answer);
 }
 
+/** The JSON at an address; where it breaks off half way, an ApiError as well. */
+export async function read(path: string): Promise<any> {
+  const answer = await call(path);
+  try {
+    return await answer.json();
+  } catch {
+    throw new ApiError(0, "The connection to the server broke before the answer was complete.");
+  }
+}
+
 /** The data of each event until `[DONE]`, parsed; throws where the server says `error` inside the stream. */
 export async function* events(answer: Response, signal: AbortSignal): AsyncGenerator<any> {
   if (!answer.body) return;

@@ -25,10 +25,12 @@ export async function askMember(
       signal,
     );
     answer.state = "running";
+    let complete = false;
     for await (const chunk of events(reply, signal)) {
-      take(answer, chunk);
+      complete = take(answer, chunk) || complete;
       changed();
     }
+    if (!complete) throw new ApiError(0, "The stream ended before the answer was complete.");
     answer.state = "done";
   } catch (problem) {
     if (signal.aborted) answer.state = "stopped";
@@ -40,11 +42,13 @@ export async function askMember(
   }
 }
 
-function take(answer: Answer, chunk: any) {
+/** Whether it was the last of the answer. */
+function take(answer: Answer, chunk: any): boolean {
   for (const choice of chunk.choices ?? []) {
     const delta = choice.delta ?? {};
     hear(answer, delta.content ?? "", delta.reasoning ?? delta.reasoning_content ?? "");
     if (choice.finish_reason === "length") answer.cut = true;
   }
   if (chunk.usage) answer.tokens = chunk.usage.completion_tokens;
+  return (chunk.choices ?? []).some((choice: any) => choice.finish_reason);
 }

@@ -1,10 +1,11 @@
 // Runs one turn at a time: asks, writes into the turn, redraws at most once a frame, keeps the result.
-import { signal, type Signal } from "@preact/signals";
+import { effect, signal, untracked, type Signal } from "@preact/signals";
 import { askFusion, type Said } from "../api/fusion";
 import { ApiError } from "../api/http";
 import { askMember } from "../api/member";
-import { current, keep } from "./history";
-import { settings } from "./options";
+import { members as known } from "./catalog";
+import { conversations, current, keep } from "./history";
+import { among, settings } from "./options";
 import { newAnswer, newTurn, settle, type Conversation, type Turn } from "./turn";
 
 export const running = signal<Turn | null>(null);
@@ -38,7 +39,8 @@ export function stop() {
 }
 
 export async function ask(question: string, model: string, members: string[]) {
-  const { kind, options } = settings.value;
+  const { kind } = settings.value;
+  const options = among(known.value.map((entry) => entry.id), settings.value.options);
   const conversation = current.value;
   const turn = newTurn(kind, question, model, options);
   if (kind === "compare") turn.answers = members.map((member) => newAnswer(member));
@@ -46,6 +48,16 @@ export async function ask(question: string, model: string, members: string[]) {
   conversation.turns.push(turn);
   running.value = turn;
   keep(conversation);
+  const deleted = () => !conversations.value.includes(conversation);
+  const watch = effect(() => {
+    if (deleted()) untracked(stop);
+  });
+  const leave = () => {
+    settle(turn, "stopped"); // before the browser ends the connection, which would look like the server's fault
+    keep(conversation);
+    stop();
+  };
+  addEventListener("pagehide", leave);
   const clock = setInterval(() => changed(turn), CLOCK_MS);
   try {
     if (kind === "fuse") await askFusion(turn, before(conversation, turn), () => changed(turn), aborted);
@@ -54,9 +66,11 @@ export async function ask(question: string, model: string, members: string[]) {
     fail(turn, problem, aborted.aborted);
   } finally {
     clearInterval(clock);
+    watch();
+    removeEventListener("pagehide", leave);
     running.value = null;
     stopper = null;
-    keep(conversation);
+    if (!deleted()) keep(conversation);
     versionOf(turn).value++;
     speak(turn);
   }

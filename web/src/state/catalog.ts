@@ -1,6 +1,6 @@
 // Which fusions and members this server has.
 import { computed, signal } from "@preact/signals";
-import { ApiError, call } from "../api/http";
+import { ApiError, read } from "../api/http";
 import type { ModelEntry } from "../api/types";
 
 export const catalog = signal<ModelEntry[] | null>(null);
@@ -24,7 +24,7 @@ export function fusionNamed(name: string): ModelEntry | undefined {
 export async function readCatalog(): Promise<void> {
   let again = false;
   try {
-    catalog.value = (await (await call("/v1/models")).json()).data;
+    catalog.value = (await read("/v1/models")).data;
     catalogProblem.value = "";
     again = !allReady.value;
   } catch (problem) {

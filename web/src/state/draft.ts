@@ -1,7 +1,16 @@
-// The question being written, and how to put another in its place.
-import { signal } from "@preact/signals";
+// The question being written, and how to put another in its place. A reload keeps it; it ends with the tab.
+import { effect, signal } from "@preact/signals";
+import { tab } from "./store";
 
-const text = signal("");
+const NAME = "local-fusion/draft";
+const text = signal(tab.getItem(NAME) ?? "");
+effect(() => {
+  try {
+    tab.setItem(NAME, text.value);
+  } catch {
+    // Too long for the store: a reload loses it.
+  }
+});
 
 export const draft = {
   text,

@@ -1,11 +1,12 @@
 // Conversations, kept in this browser unless that is switched off. One entry of the store each, newest first.
 import { signal } from "@preact/signals";
 import { settings } from "./options";
-import { newId, settle, type Conversation } from "./turn";
+import { device, namesIn, tab } from "./store";
+import { newId, settle, type Conversation, type Turn } from "./turn";
 
 const PREFIX = "local-fusion/conversation/";
 const OPEN = "local-fusion/open";
-const KEPT_AT_MOST = 100;
+export const KEPT_AT_MOST = 500;
 
 export const conversations = signal<Conversation[]>(load());
 export const storeProblem = signal("");
@@ -16,23 +17,28 @@ function fresh(): Conversation {
 }
 
 function reopened(): Conversation | undefined {
-  const id = sessionStorage.getItem(OPEN);
+  const id = tab.getItem(OPEN);
   return conversations.peek().find((one) => one.id === id);
 }
 
 function load(): Conversation[] {
   const found: Conversation[] = [];
-  for (const key of Object.keys(localStorage).filter((name) => name.startsWith(PREFIX))) {
+  for (const key of namesIn(device).filter((name) => name.startsWith(PREFIX))) {
     try {
-      const one = JSON.parse(localStorage.getItem(key) ?? "") as Conversation;
-      if (typeof one.id !== "string" || !Array.isArray(one.turns)) continue;
+      const one = JSON.parse(device.getItem(key) ?? "") as Conversation;
+      if (typeof one.id !== "string" || !one.turns.every(drawable)) continue;
       for (const turn of one.turns) if (turn.state === "running") settle(turn, "stopped");
       found.push(one);
     } catch {
-      localStorage.removeItem(key);
+      device.removeItem(key);
     }
   }
   return found.sort((one, other) => other.changed - one.changed);
+}
+
+/** What another version of the page kept may have another form. */
+function drawable(turn: Turn) {
+  return typeof turn.question === "string" && Array.isArray(turn.answers);
 }
 
 /** Put the conversation at the top of the list and into the store. */
@@ -41,8 +47,8 @@ export function keep(conversation: Conversation) {
   conversation.title ||= conversation.turns[0]?.question.trim().slice(0, 80) ?? "";
   const others = conversations.value.filter((one) => one !== conversation);
   conversations.value = [conversation, ...others].slice(0, KEPT_AT_MOST);
-  for (const old of others.slice(KEPT_AT_MOST - 1)) localStorage.removeItem(PREFIX + old.id);
-  if (current.value === conversation) sessionStorage.setItem(OPEN, conversation.id);
+  for (const old of others.slice(KEPT_AT_MOST - 1)) device.removeItem(PREFIX + old.id);
+  if (current.value === conversation) tab.setItem(OPEN, conversation.id);
   if (settings.value.keep) store(conversation);
 }
 
@@ -51,11 +57,11 @@ function store(conversation: Conversation) {
   const oldest = conversations.value.filter((one) => one !== conversation).reverse();
   for (;;) {
     try {
-      localStorage.setItem(PREFIX + conversation.id, text);
+      device.setItem(PREFIX + conversation.id, text);
       storeProblem.value = "";
       return;
     } catch {
-      const victim = oldest.find((one) => localStorage.getItem(PREFIX + one.id) !== null);
+      const victim = oldest.find((one) => device.getItem(PREFIX + one.id) !== null);
       if (!victim) {
         storeProblem.value = "This conversation is too large for the browser's store; it is lost at reload.";
         return;
@@ -67,16 +73,16 @@ function store(conversation: Conversation) {
 
 export function open(conversation: Conversation) {
   current.value = conversation;
-  sessionStorage.setItem(OPEN, conversation.id);
+  tab.setItem(OPEN, conversation.id);
 }
 
 export function begin() {
   current.value = fresh();
-  sessionStorage.removeItem(OPEN);
+  tab.removeItem(OPEN);
 }
 
 export function drop(conversation: Conversation) {
-  localStorage.removeItem(PREFIX + conversation.id);
+  device.removeItem(PREFIX + conversation.id);
   conversations.value = conversations.value.filter((one) => one !== conversation);
   if (current.value === conversation) begin();
 }
@@ -94,5 +100,5 @@ export function storeSwitched(on: boolean) {
 }
 
 function clearStore() {
-  for (const key of Object.keys(localStorage)) if (key.startsWith(PREFIX)) localStorage.removeItem(key);
+  for (const key of namesIn(device)) if (key.startsWith(PREFIX)) device.removeItem(key);
 }

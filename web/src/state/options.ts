@@ -1,5 +1,6 @@
 // What the user chose; empty means: as the fusion says.
 import { effect, signal } from "@preact/signals";
+import { device } from "./store";
 
 export interface Options {
   mode: string;
@@ -52,10 +53,17 @@ const FIRST: Settings = {
   markdown: true,
 };
 
+/** `first` with what was kept, where that is of the same form: another version of the page may have kept it. */
+function like<T extends object>(first: T, kept: object): T {
+  const form = (value: unknown) => (Array.isArray(value) ? "list" : typeof value);
+  const known = Object.entries(kept).filter(([name, value]) => name in first && form(value) === form(first[name as keyof T]));
+  return { ...first, ...Object.fromEntries(known) };
+}
+
 function load(): Settings {
   try {
-    const kept = JSON.parse(localStorage.getItem(NAME) ?? "{}");
-    return { ...FIRST, ...kept, options: { ...PLAIN, ...kept.options } };
+    const kept = JSON.parse(device.getItem(NAME) ?? "{}") ?? {};
+    return { ...like(FIRST, kept), options: like(PLAIN, kept.options ?? {}) };
   } catch {
     return FIRST;
   }
@@ -71,6 +79,13 @@ export function setOption(changes: Partial<Options>) {
   set({ options: { ...settings.value.options, ...changes } });
 }
 
+/** The options without the members that this server does not have, or no longer. */
+export function among(names: string[], options: Options): Options {
+  const known = (name: string) => (names.includes(name) ? name : "");
+  const panel = options.panel.filter((name) => names.includes(name));
+  return { ...options, panel, judge: known(options.judge), writer: known(options.writer) };
+}
+
 export function changedOptions(options: Options): number {
   return Object.values(options).filter((value) => value.length > 0).length;
 }
@@ -80,7 +95,7 @@ effect(() => {
   if (theme === "system") delete document.documentElement.dataset.theme;
   else document.documentElement.dataset.theme = theme;
   try {
-    localStorage.setItem(NAME, JSON.stringify(settings.value));
+    device.setItem(NAME, JSON.stringify(settings.value));
   } catch {
     // A full or forbidden store loses the settings at reload and nothing else.
   }

@@ -39,7 +39,8 @@ export function AnswerCard({ answer, tick, hue, label, share, chosen, tall }: Pr
     if (answer.state === "done" && body.current && !open) body.current.scrollTop = 0;
   }, [answer.state]);
   const watch = () => {
-    const box = body.current!;
+    const box = body.current;
+    if (!box) return;
     follow.current = box.scrollHeight - box.scrollTop - box.clientHeight < 30;
   };
   const [word, tone] = STATES[answer.state];

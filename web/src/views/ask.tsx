@@ -14,19 +14,20 @@ export function AskPage() {
   const [side, setSide] = useState(false);
   useEffect(() => {
     const escape = (event: KeyboardEvent) => {
-      if (event.key !== "Escape" || event.defaultPrevented) return;
-      if (running.value) stop();
-      setSide(false);
+      if (event.key !== "Escape" || event.defaultPrevented || event.isComposing || document.querySelector("dialog[open]")) return;
+      if (side) setSide(false);
+      else if (running.value) stop();
     };
     addEventListener("keydown", escape);
     return () => removeEventListener("keydown", escape);
-  }, []);
+  }, [side]);
   return (
     <div class={side ? "ask side-open" : "ask"}>
       <button type="button" class="quiet small side-button" aria-expanded={side} aria-controls="side" onClick={() => setSide(!side)}>
         Conversations
       </button>
       <aside id="side"><History chosen={() => setSide(false)} /></aside>
+      {side && <div class="veil" onClick={() => setSide(false)} />}
       <main id="main" tabIndex={-1}>
         <Turns />
         <Composer />
@@ -43,22 +44,34 @@ function Turns() {
   const last = conversation.turns.at(-1);
   void running.value;
   if (last) void versionOf(last).value;
+  const left = useRef(0);
   useEffect(() => {
     follow.current = true;
-    if (box.current) box.current.scrollTop = box.current.scrollHeight;
   }, [conversation, conversation.turns.length]);
   useEffect(() => {
-    if (last?.state === "running" && follow.current && box.current) box.current.scrollTop = box.current.scrollHeight;
+    if (!follow.current || !box.current) return;
+    box.current.scrollTop = goal(box.current);
+    left.current = box.current.scrollTop;
   });
   const watch = () => {
-    const place = box.current!;
-    follow.current = place.scrollHeight - place.scrollTop - place.clientHeight < 80;
+    const place = box.current;
+    if (place && Math.abs(place.scrollTop - left.current) > 2) follow.current = Math.abs(place.scrollTop - goal(place)) < 80;
   };
   return (
     <div class="turns" ref={box} onScroll={watch} tabIndex={conversation.turns.length ? 0 : undefined} aria-label="Conversation" role="region">
+      {conversation.turns.length > 0 && <h1 class="sr-only">{plain(conversation.title)}</h1>}
       {conversation.turns.length === 0 ? <Welcome /> : conversation.turns.map((turn) => <TurnView key={turn.id} turn={turn} />)}
     </div>
   );
+}
+
+/** As far down as there is anything, but no further than to where the last answer, or comparison, begins: it is read from its start. */
+function goal(box: HTMLElement): number {
+  const bottom = box.scrollHeight - box.clientHeight;
+  const answer = box.querySelector(".turn:last-child > :is(.final, .compared)");
+  if (!answer) return bottom;
+  const start = answer.getBoundingClientRect().top - box.getBoundingClientRect().top + box.scrollTop;
+  return Math.max(0, Math.min(bottom, start - 8));
 }
 
 const EXAMPLES = [

@@ -5,7 +5,7 @@ import { catalog, catalogProblem, fusionNamed, fusions, members } from "../state
 import { draft } from "../state/draft";
 import { current } from "../state/history";
 import { locked } from "../state/key";
-import { changedOptions, set, settings } from "../state/options";
+import { among, changedOptions, set, settings } from "../state/options";
 import { Chip } from "./fields";
 import { KeyButton } from "./key";
 import { OptionsPanel } from "./options";
@@ -20,8 +20,14 @@ export function Composer() {
   const busy = running.value !== null;
   const chosen = chosenMembers();
   const named = fusionNamed(fusion);
+  const asked = kind === "fuse" ? [named] : members.value.filter((entry) => chosen.includes(entry.id));
+  const waits = asked.some((entry) => entry?.local_fusion.ready === false);
   const able = !busy && text.trim() !== "" && (kind === "fuse" ? named !== undefined : chosen.length > 0);
   useEffect(() => field.current?.focus({ preventScroll: true }), [current.value]);
+  useEffect(() => {
+    // The button that was pressed has gone, and the focus with it.
+    if (document.activeElement === document.body && !matchMedia("(pointer: coarse)").matches) field.current?.focus({ preventScroll: true });
+  }, [busy]);
   useEffect(() => {
     const box = field.current!;
     box.style.height = "auto";
@@ -36,13 +42,14 @@ export function Composer() {
   const keys = (event: KeyboardEvent) => {
     if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) {
       event.preventDefault();
-      send();
+      field.current!.form!.requestSubmit();
     }
   };
-  const changes = changedOptions(options);
+  const changes = changedOptions(among(members.value.map((entry) => entry.id), options));
   return (
     <form class="composer" onSubmit={(event) => { event.preventDefault(); send(); }} aria-label="Ask">
-      {catalogProblem.value && <Notice tone="warn">{plain(catalogProblem.value)} {locked.value && <KeyButton />}</Notice>}
+      {catalogProblem.value && <Notice tone="warn">{locked.value ? <>This server wants a key. <KeyButton /></> : plain(catalogProblem.value)}</Notice>}
+      {waits && !catalogProblem.value && <Notice tone="warn">The engines are not ready yet; this goes away once they are.</Notice>}
       {open && <OptionsPanel fusion={named} />}
       {kind === "compare" && <Members chosen={chosen} />}
       <label class="sr-only" for="question">Question</label>
@@ -78,10 +85,10 @@ export function Composer() {
           Options{changes > 0 && <span class="count" aria-label={`${changes} changed`}>{changes}</span>}
         </button>
         <span class="hint" aria-hidden="true">Ctrl + Enter</span>
-        {busy ? (
-          <button type="button" class="stop" onClick={stop} aria-keyshortcuts="Escape">Stop</button>
+        {busy ? ( // the second click of two on Ask is not meant for it
+          <button key="stop" type="button" class="stop" onClick={(event) => event.detail < 2 && stop()} aria-keyshortcuts="Escape">Stop</button>
         ) : (
-          <button type="submit" disabled={!able}>Ask</button>
+          <button key="ask" type="submit" disabled={!able}>Ask</button>
         )}
       </div>
     </form>

@@ -59,8 +59,9 @@ interface CountProps {
 }
 
 export function Count({ label, hint, value, none, most, onChange }: CountProps) {
-  const changed = (event: { currentTarget: HTMLInputElement }) =>
-    onChange(event.currentTarget.validity.valid ? event.currentTarget.value : "");
+  const changed = ({ currentTarget: field }: { currentTarget: HTMLInputElement }) => {
+    if (field.reportValidity()) onChange(field.value);
+  };
   return (
     <Field label={label} hint={hint}>
       <input type="number" inputMode="numeric" min={1} max={most} step={1} value={value} placeholder={none} onChange={changed} />

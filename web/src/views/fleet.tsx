@@ -1,7 +1,7 @@
 // The page at `/fleet`: which engines there are, what they do, how full the GPUs are. Looks again every two seconds.
 import { signal } from "@preact/signals";
 import { useEffect } from "preact/hooks";
-import { ApiError, call } from "../api/http";
+import { ApiError, read } from "../api/http";
 import type { Fleet, FleetEngine, Gpu } from "../api/types";
 import { keyVersion, locked } from "../state/key";
 import { KeyButton } from "./key";
@@ -10,11 +10,14 @@ import { plain } from "./prose";
 
 const EVERY_MS = 2000;
 const fleet = signal<Fleet | null>(null);
+/** When it was as shown, by the clock of this browser. */
+const seen = signal(0);
 const problem = signal("");
 
 async function look() {
   try {
-    fleet.value = await (await call("/fleet.json")).json();
+    fleet.value = await read("/fleet.json");
+    seen.value = Date.now();
     problem.value = "";
   } catch (error) {
     if (!(error instanceof ApiError)) throw error;
@@ -40,7 +43,12 @@ export function FleetPage() {
   return (
     <main id="main" class="fleet" tabIndex={-1}>
       <header><h1>Fleet</h1>{now && <Summary fleet={now} />}</header>
-      {problem.value && <Notice tone="warn">{plain(problem.value)} {locked.value && <KeyButton />}</Notice>}
+      {problem.value && (
+        <Notice tone="warn">
+          {locked.value ? "This server wants a key." : plain(problem.value)} {now && `Shown is how it stood at ${new Date(seen.value).toLocaleTimeString()}. `}
+          {locked.value && <KeyButton />}
+        </Notice>
+      )}
       {now && !now.ready && <Notice tone="warn">The engines are still starting.</Notice>}
       {now && now.engines.length > 0 && <Engines engines={now.engines} />}
       {now && now.gpus.length > 0 && <Gpus gpus={now.gpus} />}
@@ -50,7 +58,7 @@ export function FleetPage() {
 
 function Summary({ fleet: now }: { fleet: Fleet }) {
   const ready = now.engines.filter((one) => one.state === "ready").length;
-  const up = Math.max(0, Date.now() / 1000 - now.started);
+  const up = Math.max(0, seen.value / 1000 - now.started);
   const sum = (key: "in_flight" | "waiting" | "running") => {
     const known = now.engines.map((one) => one[key]).filter((value) => value !== null);
     return known.length ? number(known.reduce((total, value) => total + value, 0)) : "";

@@ -84,7 +84,7 @@ function list(token: Tokens.List, depth: number) {
 
 function table(token: Tokens.Table, depth: number) {
   return (
-    <div class="scroll-x">
+    <div class="scroll-x" tabIndex={0} role="region" aria-label="Table">
       <table>
         <thead>
           <tr>{token.header.map((cell, index) => <th key={index} class={cell.align ?? undefined}>{inline(cell.tokens, depth)}</th>)}</tr>

@@ -2,7 +2,7 @@
 import { useState } from "preact/hooks";
 import { rate, type Rating } from "../api/feedback";
 import { ApiError } from "../api/http";
-import { current, keep } from "../state/history";
+import { conversations, keep } from "../state/history";
 import type { Turn } from "../state/turn";
 
 const WORDS: Record<Rating, [string, string]> = { up: ["▲", "Good answer"], down: ["▼", "Bad answer"] };
@@ -16,7 +16,8 @@ export function RatingButtons({ turn }: { turn: Turn }) {
       turn.rating = rating;
       setGiven(rating);
       setProblem("");
-      keep(current.value);
+      const conversation = conversations.value.find((one) => one.turns.includes(turn));
+      if (conversation) keep(conversation);
     } catch (error) {
       if (!(error instanceof ApiError)) throw error;
       setProblem(error.message);
