@@ -11,7 +11,6 @@ import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 from dataclasses import dataclass
-from time import monotonic
 from typing import Any
 
 from local_fusion.cluster.carrier import Carrier, Gone
@@ -88,20 +87,21 @@ class Mailbox:
         """Pieces as they come, then the result. Raises CallError or HostLost; closing it aborts the call."""
         queue: asyncio.Queue[Payload | HostLost] = asyncio.Queue()
         ticket = self._post(call, queue.put_nowait)
-        ends = None if call.timeout_s is None else monotonic() + call.timeout_s + _TIMEOUT_MARGIN_S
+        timer: asyncio.TimerHandle | None = None
+        if call.timeout_s is not None:
+            late = CallTimeout(f"{self._name}: no answer within {call.timeout_s:g} s")
+            timer = asyncio.get_running_loop().call_later(call.timeout_s + _TIMEOUT_MARGIN_S, queue.put_nowait, late)
         try:
             while True:
-                try:
-                    async with asyncio.timeout(None if ends is None else ends - monotonic()):
-                        payload = await queue.get()
-                except TimeoutError:
-                    raise CallTimeout(f"{self._name}: no answer within {call.timeout_s:g} s") from None
+                payload = await queue.get()
                 if isinstance(payload, CallError | HostLost):
                     raise payload
                 yield payload
                 if not isinstance(payload, Delta):
                     return
         finally:
+            if timer is not None:
+                timer.cancel()
             self._leave(ticket)
 
     def abort(self, call_ids: Sequence[str]) -> None:

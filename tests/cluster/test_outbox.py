@@ -44,3 +44,39 @@ async def test_pieces_nobody_took_become_one():
     outbox.post(1, done("a"))
     _, events = await outbox.take(last, 1.0)
     assert events == [(1, Delta(" four")), (1, done("a"))]
+
+
+async def test_the_first_piece_goes_at_once_and_those_after_it_together():
+    outbox = Outbox()
+    outbox.post(1, Delta("first"))
+    last, events = await outbox.take(0, 1.0)
+    assert [ticket for ticket, _ in events] == [1]
+    reader = asyncio.create_task(outbox.take(last, 10.0))
+    for ticket in (1, 2, 3):
+        outbox.post(ticket, Delta("more"))
+        await asyncio.sleep(0)
+    assert not reader.done()
+    last, events = await reader
+    assert [ticket for ticket, _ in events] == [1, 2, 3]
+
+
+async def test_an_end_is_never_held_back_and_takes_the_pieces_along():
+    outbox = Outbox()
+    outbox.post(1, Delta("first"))
+    last, _ = await outbox.take(0, 1.0)
+    outbox.post(1, Delta("second"))
+    outbox.post(2, done("b"))
+    reader = asyncio.create_task(outbox.take(last, 10.0))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert reader.done()
+    assert [ticket for ticket, _ in reader.result()[1]] == [1, 2]
+
+
+async def test_pieces_whose_reply_was_lost_are_given_again_at_once():
+    outbox = Outbox()
+    outbox.post(1, Delta("first"))
+    await outbox.take(0, 1.0)
+    outbox.post(1, Delta("second"))
+    _, events = await outbox.take(0, 1.0)
+    assert events == [(1, Delta("first")), (1, Delta("second"))]
