@@ -69,3 +69,40 @@ def test_dismissed_it_ends(tmp_path: Path):
     assert process.stderr is not None
     assert process.stderr.read() == ""
     assert all_gone(pids)
+
+
+KEEPER = """
+import sys, time
+from pathlib import Path
+from local_fusion.cluster.guardian import guard_folder
+
+guardian = guard_folder(Path(sys.argv[1]))
+print("up", flush=True)
+time.sleep(600)
+"""
+
+
+def test_a_killed_owner_s_folder_goes_with_whoever_has_its_home_there(tmp_path: Path):
+    folder = tmp_path / "session"
+    (folder / "home").mkdir(parents=True)
+    (tmp_path / "keeper.py").write_text(KEEPER)
+    lingering, stranger = (
+        subprocess.Popen(["sleep", "600"], env={"HOME": str(home), "PATH": "/usr/bin:/bin"})
+        for home in (folder / "home", tmp_path)
+    )
+    owner = subprocess.Popen([sys.executable, tmp_path / "keeper.py", folder], stdout=subprocess.PIPE, text=True)
+    try:
+        assert owner.stdout is not None
+        assert owner.stdout.readline() == "up\n"
+        owner.send_signal(signal.SIGKILL)
+        owner.wait()
+        assert all_gone([lingering.pid])
+        ends = time.monotonic() + 20
+        while folder.exists() and time.monotonic() < ends:
+            time.sleep(0.05)
+        assert not folder.exists()
+        assert not gone(stranger.pid)
+    finally:
+        for process in (lingering, stranger, owner):
+            process.kill()
+            process.wait()
