@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -64,7 +63,6 @@ class Host:
             self._engine = await build_engine(self._name, self._settings, self._folder)
             if isinstance(self._engine, Mortal):
                 self._vigil = asyncio.create_task(self._follow(self._engine))
-            gc.freeze()  # what was loaded stays: no collection need stop the engine's streams to look at it again
         return await self._engine.info(), perf_counter() - begun
 
     async def listen(self, folder: str | None) -> str | None:
