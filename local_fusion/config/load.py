@@ -212,9 +212,10 @@ def _check(kind: type[T], value: Any, where: str) -> T:
 
 
 def sentence(problem: ValidationError, kind: type[BaseModel], where: str) -> str:
-    """The first mistake as a sentence; says how many more there are."""
+    """The first mistake as a sentence; says how many more there are. An unknown key comes before what is missing: most
+    often the two are one slip."""
     errors = problem.errors(include_url=False, include_input=False)
-    first = errors[0]
+    first = min(errors, key=lambda error: error["type"] != "extra_forbidden")
     place = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
         known = _fields_at(kind, first["loc"][:-1])

@@ -44,6 +44,7 @@ def test_sampling_is_laid_over_the_level_above() -> None:
     [
         ("delay_s", "dely_s", ["models.a", "dely_s", "did you mean 'delay_s'"]),
         ("samples: 2", "sample: 2", ["fusions.demo", "did you mean 'samples'"]),
+        ("panel: [", "panle: [", ["fusions.demo", "did you mean 'panel'"]),
         ("mode: merge", "mode: merg", ["fusions.demo.mode", "'merge'"]),
         ("writer: b", "writer: bb", ["no model is called 'bb'", "did you mean 'b'"]),
         ("merge,", "merge, quorum: 9,", ["quorum 9 can never be met"]),
