@@ -104,11 +104,13 @@ def main() -> None:
         return
     print(f"{'rows':>9} {'rows/s':>8} {'peak MB':>8} {'last MB':>8} {'resume s':>9} {'resume peak MB':>15}")
     with ThreadPoolExecutor(options.at_once) as pool:
-        found = {
-            rows: list(pool.map(lambda _, rows=rows: one_run(rows, options), range(options.runs)))
-            for rows in options.rows
-        }
-    say(found, options)
+        sets = list(pool.map(lambda _: one_of_each(options), range(options.runs)))
+    say({rows: [one[rows] for one in sets] for rows in options.rows}, options)
+
+
+def one_of_each(options: argparse.Namespace) -> dict[int, Numbers]:
+    """A run of each number of rows, one after the other, so that those compared have met the machine alike."""
+    return {rows: one_run(rows, options) for rows in options.rows}
 
 
 def one_run(rows: int, options: argparse.Namespace) -> Numbers:

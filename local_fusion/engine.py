@@ -167,6 +167,11 @@ class PassingEngine:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
+    @property
+    def behind(self) -> Engine:
+        """The engine itself, whatever else stands between."""
+        return innermost(self._engine)
+
     async def generate(self, call: Call) -> Completion:
         return await self._engine.generate(call)
 
@@ -206,3 +211,8 @@ class PassingEngine:
 
     async def close(self) -> None:
         return
+
+
+def innermost(engine: Engine) -> Engine:
+    """The engine behind all that only passes on: the one whose `info` can be remembered."""
+    return engine.behind if isinstance(engine, PassingEngine) else engine

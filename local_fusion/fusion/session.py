@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
 from local_fusion.answers import Reader
-from local_fusion.engine import Engine, Engines
+from local_fusion.engine import Engine, Engines, innermost
 from local_fusion.errors import CallError, CallTimeout
 from local_fusion.fusion.calls import call_id, digest_of, priority_of, seed_of
 from local_fusion.fusion.clock import Clock, Overdue
@@ -153,8 +153,8 @@ class Session:
         return self._engines[model]
 
     async def info(self, model: str) -> EngineInfo:
-        """What the engine says of itself, asked once per engine object. Raises CallError."""
-        engine = self.engine(model)
+        """What the engine says of itself, asked once per engine, whoever stands in front of it. Raises CallError."""
+        engine = innermost(self.engine(model))
         known = _INFOS.get(engine)
         if known is None:
             known = await self._bounded(engine.info(), model, INFO_S)

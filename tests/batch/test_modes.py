@@ -10,6 +10,7 @@ from crash_run import what_was_said
 
 from local_fusion.batch.options import BatchOptions
 from local_fusion.batch.run import run_batch
+from local_fusion.engines.scripted import ScriptedEngine
 from local_fusion.types import MODES
 
 ROWS = 12
@@ -65,3 +66,17 @@ async def test_the_receipt_is_in_the_body(tmp_path):
     assert len(fusion["calls"]) == sum(stage["calls"] for stage in fusion["usage"].values())
     assert summary.marks["guarded"] == 4
     assert summary.modes == {"merge": 4}
+
+
+async def test_an_engine_is_asked_what_it_is_once_a_run(tmp_path):
+    class Asked(ScriptedEngine):
+        times = 0
+
+        async def info(self):
+            Asked.times += 1
+            return await super().info()
+
+    source = write_rows(tmp_path / "in.jsonl", ROWS)
+    engines = {name: Asked(name, engine.settings) for name, engine in scripted_engines(SCRIPT).items()}
+    await run_batch(source, tmp_path / "out", engines, recipe_for("best-of", SCRIPT), BatchOptions(in_flight=1))
+    assert 1 <= Asked.times <= len(engines)
