@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterator, Sequence
-from contextlib import aclosing, contextmanager
-from contextvars import ContextVar
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from contextvars import ContextVar, Token
 from dataclasses import replace
 from typing import Protocol, runtime_checkable
 
@@ -118,14 +118,19 @@ class Watch(Protocol):
 _WATCH: ContextVar[Watch | None] = ContextVar("local_fusion_watch", default=None)
 
 
-@contextmanager
-def watched(watch: Watch) -> Iterator[None]:
+class watched:  # noqa: N801 - used as a function is; a class, because a generator costs more than many a call
     """Engine calls awaited in here are reported to `watch`, through whatever stands in front of the engine."""
-    token = _WATCH.set(watch)
-    try:
-        yield
-    finally:
-        _WATCH.reset(token)
+
+    __slots__ = ("_token", "_watch")
+
+    def __init__(self, watch: Watch) -> None:
+        self._watch = watch
+
+    def __enter__(self) -> None:
+        self._token: Token[Watch | None] = _WATCH.set(self._watch)
+
+    def __exit__(self, *problem: object) -> None:
+        _WATCH.reset(self._token)
 
 
 def current_watch() -> Watch | None:

@@ -15,7 +15,7 @@ from local_fusion.answers.kinds import (
     read_yes_or_no,
 )
 from local_fusion.answers.numbers import read_number
-from local_fusion.answers.text import QUESTION_CHARACTERS, is_short, marked
+from local_fusion.answers.text import QUESTION_CHARACTERS, Text, is_short, marked
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +24,7 @@ class Comparer:
     `general`: nearly every short answer has one, so that having it says little."""
 
     kind: str
-    read: Callable[[str, str], str | None]
+    read: Callable[[Text, Text], str | None]
     general: bool = False
 
 
@@ -75,8 +75,9 @@ class Reader:
     """Reads the answers to one question; what was read once is remembered."""
 
     def __init__(self, question: str, comparers: Sequence[Comparer] = COMPARERS) -> None:
-        self._question = question[-QUESTION_CHARACTERS:]
+        self._question = Text(question[-QUESTION_CHARACTERS:])
         self._comparers = comparers
+        self._answers: dict[str, Text] = {}
         self._known: dict[tuple[str, str], str | None] = {}
 
     def compare(
@@ -116,19 +117,26 @@ class Reader:
         return [one.comparison for one in found]
 
     def _plain_enough(self, answer: str) -> bool:
-        return is_short(answer) or marked(answer) is not None or self._read(self._comparers[0], answer) is not None
+        return (
+            is_short(answer)
+            or self._text(answer).find(marked) is not None
+            or self._read(self._comparers[0], answer) is not None
+        )
 
     def _scored(self, comparer: Comparer, answers: Sequence[str], shares: Sequence[float]) -> _Scored:
         keys = tuple(self._read(comparer, answer) for answer in answers)
         weight = sum(share for share, key in zip(shares, keys, strict=True) if key is not None)
         return _Scored(Comparison(comparer.kind, keys), weight, comparer.general)
 
+    def _text(self, answer: str) -> Text:
+        return self._answers.setdefault(answer, Text(answer))
+
     def _read(self, comparer: Comparer, answer: str) -> str | None:
         """None too where reading broke: the answers are others' text, and one of them must not end the row."""
         place = (comparer.kind, answer)
         if place not in self._known:
             try:
-                self._known[place] = comparer.read(self._question, answer)
+                self._known[place] = comparer.read(self._question, self._text(answer))
             except Exception:  # whatever it is, this answer has no value of this kind
                 self._known[place] = None
         return self._known[place]

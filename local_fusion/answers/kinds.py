@@ -6,7 +6,7 @@ import json
 import re
 from typing import Any
 
-from local_fusion.answers.text import STOP_WORDS, final_part, is_short, marked, only_new, plain, words
+from local_fusion.answers.text import STOP_WORDS, Text, final_part, is_short, marked, only_new, plain, plain_part, words
 
 _OPTION = re.compile(r"(?:^|[\s(])\(?([A-J])[).:]\s", re.MULTILINE)
 _LETTER = re.compile(
@@ -40,8 +40,73 @@ _MOST_WORDS = 6
 _NEGATIONS = frozenset(("not", "no", "never", "none", "neither", "nor", "cannot", "without"))
 
 
-def read_json(question: str, answer: str) -> str | None:
+def read_json(question: Text, answer: Text) -> str | None:
     """A JSON object or array, keys sorted, in canonical form."""
+    return canonical_json(answer.text)
+
+
+def read_choice(question: Text, answer: Text) -> str | None:
+    """The letter chosen, where the question offers lettered options."""
+    offered = question.find(_offered)
+    if len(offered) < 2:
+        return None
+    part = answer.find(plain_part)
+    bare = _BARE_LETTER.fullmatch(part)
+    found = [bare.group(1)] if bare else ["".join(groups) for groups in _LETTER.findall(part)]
+    if not found and answer.find(marked) is not None:
+        found = re.findall(r"^\W*\(?([A-J])\b", part)
+    letters = {letter.upper() for letter in found} & offered
+    return letters.pop() if len(letters) == 1 else None
+
+
+def read_yes_or_no(question: Text, answer: Text) -> str | None:
+    """yes or no, where the question can be answered so and the answer begins so."""
+    if not question.find(_is_yes_question):
+        return None
+    said = words(answer.find(plain_part))
+    return _YES.get(said[0]) if said else None
+
+
+def read_date(question: Text, answer: Text) -> str | None:
+    """A day of a month, with its year where it is said: "03-17", "2024-03-17"."""
+    dates = _dates(answer.find(plain_part))
+    return only_new(dates, question.find(_plain_dates)) if dates else None
+
+
+def read_list(question: Text, answer: Text) -> str | None:
+    """Items in their order, where the question asks for an order or every item is a number or a letter."""
+    found = _lists(answer.find(plain_part).rstrip(" .!"))
+    items = only_new(found, question.find(_plain_lists)) if found else None
+    if items is None:
+        return None
+    if not question.find(_asks_for_order) and not all(len(item) == 1 or item.isdigit() for item in items):
+        return None
+    return ", ".join(items)
+
+
+def read_quoted(question: Text, answer: Text) -> str | None:
+    """The one value in quotation marks that a short answer gives."""
+    if not is_short(answer.text) and answer.find(marked) is None:
+        return None
+    values = _quoted(answer.find(final_part))
+    return only_new(values, question.find(_quoted)) if values else None
+
+
+def read_short_text(question: Text, answer: Text) -> str | None:
+    """The words of a short answer that the question does not hold: "Paris is the capital of France." is "paris"."""
+    part = answer.find(plain_part)
+    if not is_short(part) or part.count("\n") > 1:
+        return None
+    said = [word for word in words(part) if word not in STOP_WORDS]
+    asked = question.find(_asked_words)
+    new = [word for word in said if word not in asked]
+    if len(new) > _MOST_WORDS or len(said) > 3 * _MOST_WORDS:
+        return None
+    return " ".join(new or said) or None
+
+
+def canonical_json(answer: str) -> str | None:
+    """The JSON object or array that a text is, fenced or not: keys sorted, no spaces; None where it is none."""
     fenced = _FENCE.match(answer)
     text = (fenced.group(1) if fenced else answer).strip()
     if not text.startswith(("{", "[")):
@@ -52,65 +117,28 @@ def read_json(question: str, answer: str) -> str | None:
         return None
 
 
-def read_choice(question: str, answer: str) -> str | None:
-    """The letter chosen, where the question offers lettered options."""
-    offered = set(_OPTION.findall(question))
-    if len(offered) < 2:
-        return None
-    part = plain(final_part(answer))
-    bare = _BARE_LETTER.fullmatch(part)
-    found = [bare.group(1)] if bare else ["".join(groups) for groups in _LETTER.findall(part)]
-    if not found and marked(answer) is not None:
-        found = re.findall(r"^\W*\(?([A-J])\b", part)
-    letters = {letter.upper() for letter in found} & offered
-    return letters.pop() if len(letters) == 1 else None
+def _offered(question: str) -> frozenset[str]:
+    return frozenset(_OPTION.findall(question))
 
 
-def read_yes_or_no(question: str, answer: str) -> str | None:
-    """yes or no, where the question can be answered so and the answer begins so."""
-    if not _YES_QUESTION.search(question):
-        return None
-    said = words(plain(final_part(answer)))
-    return _YES.get(said[0]) if said else None
+def _is_yes_question(question: str) -> bool:
+    return _YES_QUESTION.search(question) is not None
 
 
-def read_date(question: str, answer: str) -> str | None:
-    """A day of a month, with its year where it is said: "03-17", "2024-03-17"."""
-    return only_new(_dates(plain(final_part(answer))), _dates(plain(question)))
+def _asks_for_order(question: str) -> bool:
+    return _LIST_CUE.search(question) is not None
 
 
-def read_list(question: str, answer: str) -> str | None:
-    """Items in their order, where the question asks for an order or every item is a number or a letter."""
-    part = plain(final_part(answer)).rstrip(" .!")
-    known = [_items(match.group()) for match in _LIST.finditer(plain(question))]
-    found = [_items(match.group()) for match in _LIST.finditer(part)]
-    items = only_new(found, known)
-    if items is None:
-        return None
-    if not _LIST_CUE.search(question) and not all(len(item) == 1 or item.isdigit() for item in items):
-        return None
-    return ", ".join(items)
+def _asked_words(question: str) -> frozenset[str]:
+    return frozenset(words(plain(question))) - _NEGATIONS
 
 
-def read_quoted(question: str, answer: str) -> str | None:
-    """The one value in quotation marks that a short answer gives."""
-    if not is_short(answer) and marked(answer) is None:
-        return None
-    values = _quoted(final_part(answer))
-    return only_new(values, _quoted(question)) if values else None
+def _plain_dates(text: str) -> list[str]:
+    return _dates(plain(text))
 
 
-def read_short_text(question: str, answer: str) -> str | None:
-    """The words of a short answer that the question does not hold: "Paris is the capital of France." is "paris"."""
-    part = plain(final_part(answer))
-    if not is_short(part) or part.count("\n") > 1:
-        return None
-    said = [word for word in words(part) if word not in STOP_WORDS]
-    asked = set(words(plain(question))) - _NEGATIONS
-    new = [word for word in said if word not in asked]
-    if len(new) > _MOST_WORDS or len(said) > 3 * _MOST_WORDS:
-        return None
-    return " ".join(new or said) or None
+def _plain_lists(text: str) -> list[tuple[str, ...]]:
+    return _lists(plain(text))
 
 
 def _whole(value: Any) -> Any:
@@ -136,6 +164,10 @@ def _date(match: re.Match[str]) -> str | None:
     if not (1 <= month <= 12 and 1 <= day <= 31):
         return None
     return f"{year}-{month:02}-{day:02}" if year else f"{month:02}-{day:02}"
+
+
+def _lists(text: str) -> list[tuple[str, ...]]:
+    return [_items(match.group()) for match in _LIST.finditer(text)]
 
 
 def _items(text: str) -> tuple[str, ...]:

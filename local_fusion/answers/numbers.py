@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from fractions import Fraction
 
-from local_fusion.answers.text import final_part, is_short, marked, only_new, plain, words
+from local_fusion.answers.text import Text, is_short, marked, only_new, plain, plain_part, words
 
 _NUMBER = re.compile(
     r"(?<![\w.:])(?P<sign>[-+])?\s?[$€£¥]?\s?"
@@ -34,11 +34,11 @@ _MOST_DIGITS = 600
 _AROUND = 3  # words a bare number may have around it: a unit, "about", a name
 
 
-def read_number(question: str, answer: str) -> str | None:
+def read_number(question: Text, answer: Text) -> str | None:
     """The number an answer comes to, as a fraction in lowest terms ("85", "3/4"), where the question asks for one."""
-    asked = _CUE.search(question) is not None
-    mark = marked(answer)
-    part = plain(mark if mark is not None else final_part(answer))
+    asked = question.find(_asks_for_number)
+    mark = answer.find(marked)
+    part = answer.find(plain_part)
     if not asked and mark is None and not _bare(part):
         return None
     if mark is not None and not asked and not _bare(part):
@@ -52,8 +52,8 @@ def read_number(question: str, answer: str) -> str | None:
     closed = numbers_in(closing.group()) if closing else []
     if len(closed) == 1:
         return str(closed[0])
-    value = only_new(values, numbers_in(plain(question)))
-    if value is None and not is_short(answer):
+    value = only_new(values, question.find(_plain_numbers))
+    if value is None and not is_short(answer.text):
         value = values[-1]
     return None if value is None else str(value)
 
@@ -62,6 +62,14 @@ def numbers_in(text: str) -> list[Fraction]:
     """Every number of a text, in order."""
     text = _LATEX_FRACTION.sub(r" \1/\2 ", text).replace("{,}", ",").replace("\\,", "").replace("\\$", "$")
     return [value for match in _NUMBER.finditer(text) if (value := _value(match)) is not None]
+
+
+def _plain_numbers(text: str) -> list[Fraction]:
+    return numbers_in(plain(text))
+
+
+def _asks_for_number(question: str) -> bool:
+    return _CUE.search(question) is not None
 
 
 def _value(match: re.Match[str]) -> Fraction | None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Sequence
-from typing import TypeVar
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 SHORT_CHARACTERS = 160
@@ -26,6 +26,23 @@ _STOP_WORDS = (
     " answer final result therefore thus hence would will"
 )
 STOP_WORDS = frozenset(_STOP_WORDS.split())
+
+
+class Text:
+    """A text, and what was looked for in it: each thing once, however many readers and answers ask for it."""
+
+    __slots__ = ("_found", "text")
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self._found: dict[Callable[[str], Any], Any] = {}
+
+    def find(self, look: Callable[[str], T]) -> T:
+        """What `look`, a function of nothing but the text, finds here."""
+        if look not in self._found:
+            self._found[look] = look(self.text)
+        found: T = self._found[look]
+        return found
 
 
 def is_short(text: str) -> bool:
@@ -70,6 +87,11 @@ def final_part(text: str) -> str:
     if is_short(text):
         return text.strip()
     return tail(text).rstrip().rsplit("\n", 1)[-1][-LAST_CHARACTERS:]
+
+
+def plain_part(text: str) -> str:
+    """The final part made plain."""
+    return plain(final_part(text))
 
 
 def words(text: str) -> list[str]:

@@ -59,6 +59,8 @@ def settled(session: Voters, answers: Sequence[Answer], out_weight: float, stric
     """The count, where no vote that is still out can change the winner: each is at most its seat's weight, and whatever
     kind of value all of them will be compared by, the same answer leads by more than is out. None where one can."""
     weights = [vote_of(session, answer) for answer in answers]
+    if sum(weights) <= out_weight + EPSILON:
+        return None  # nobody can lead by more than all weigh together
     possible = session.reader.possible([answer.text for answer in answers], strict, weights, out_weight)
     tallies = [_tally(session, answers, comparison) for comparison in possible]
     first = tallies[0] if tallies else None

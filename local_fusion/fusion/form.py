@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic_core import SchemaValidator, core_schema
 
-from local_fusion.answers.kinds import read_json
+from local_fusion.answers.kinds import canonical_json
 
 if TYPE_CHECKING:
     from jsonschema.protocols import Validator
@@ -130,7 +130,7 @@ class _Checks:
     def _unique_items(self, validator: Validator, wanted: Any, value: Any, schema: Any) -> Iterator[Any]:
         if wanted and isinstance(value, list):
             self._spend(_STEPS_PER_ENTRY * len(value))
-            if len({read_json("", json.dumps([entry])) for entry in value}) < len(value):
+            if len({canonical_json(json.dumps([entry])) for entry in value}) < len(value):
                 yield _error("uniqueItems")
 
 

@@ -38,7 +38,7 @@ class PromptSet:
 
     @cached_property
     def _templates(self) -> dict[str, Template]:
-        return {key: _ENVIRONMENT.from_string(self.sources[key]) for key in KEYS}
+        return {key: _template(self.sources[key]) for key in KEYS}
 
     def _render(self, key: str, **values: Any) -> str:
         return self._templates[key].render(**values).strip("\n")
@@ -115,6 +115,13 @@ class PromptSet:
         if last.role != "user":
             return (*request, Message("user", text))
         return (*request[:-1], Message(last.role, f"{last.content}\n\n{text}", name=last.name))
+
+
+def _template(source: str) -> Template:
+    """With its globals in one plain dict: each rendering copies them, and a chain of maps copies slowly."""
+    template = _ENVIRONMENT.from_string(source)
+    template.globals = dict(template.globals)
+    return template
 
 
 def load_prompts(name: str, base: Path | None = None) -> PromptSet:

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
+from collections.abc import Callable
 from itertools import pairwise
 
 import pytest
 
-from local_fusion.answers import COMPARERS, Reader, comparable
+from local_fusion.answers import COMPARERS, Comparer, Reader, comparable
+from local_fusion.answers.text import Text
 from local_fusion.zoo.questions import questions
 
-READ = {comparer.kind: comparer.read for comparer in COMPARERS}
+
+def reading(comparer: Comparer) -> Callable[[str, str], str | None]:
+    return lambda question, answer: comparer.read(Text(question), Text(answer))
+
+
+READ = {comparer.kind: reading(comparer) for comparer in COMPARERS}
 
 
 @pytest.mark.parametrize(
@@ -244,3 +252,19 @@ def test_what_may_still_be_compared_by():
     assert {one.kind for one in reader.possible(["plenty", "lots"], to_come=2.0)} >= {"number", "short text"}
     assert reader.possible(["85", "word " * 60], to_come=1.0) == []
     assert [one.kind for one in reader.possible(["85", "plenty"])] == ["number"]
+
+
+def test_what_stands_in_the_question_is_looked_for_once():
+    looked = []
+
+    def look(text: str) -> int:
+        looked.append(text)
+        return len(text)
+
+    first, second = Text("Sort a, b, c."), Text("Sort a, b, c.")
+    assert [first.find(look), first.find(look), second.find(look)] == [13, 13, 13]
+    assert len(looked) == 2
+    comparer = Comparer("length", lambda question, answer: str(question.find(look) + answer.find(look)))
+    reader = Reader("Why is it so?", [comparer])
+    assert reader.compare(["it is", "so"]).keys == ("18", "15")
+    assert Counter(looked[2:]) == {"Why is it so?": 1, "it is": 1, "so": 1}
