@@ -73,7 +73,8 @@ def arms_table(order: Order, results: Results) -> Table:
         title=f"{escape(order.items.name)}: {count:,} items, fusion {escape(order.recipe.name)} (95 % intervals)",
         caption=f"gain: over the best member, chosen on the other half of the items ({escape(halves)}); "
         f"*: no arm is better for as little ({results.effort}); tokens: of one answer, mean; s: of one answer, "
-        "median; self-…: as many answers as the panel, not as many tokens; cost: of 1,000",
+        "median; self-…: the best member asked as often as the panel answers, self-equal: as often as the fusion's "
+        "tokens pay for; cost: of 1,000",
         title_justify="left",
         caption_justify="left",
         box=None,

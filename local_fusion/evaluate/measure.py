@@ -14,7 +14,7 @@ from statistics import median
 from local_fusion.evaluate.choosing import Chooser
 from local_fusion.evaluate.intervals import Interval, difference, least_difference, share
 from local_fusion.evaluate.items import JUDGED
-from local_fusion.evaluate.plans import Kind
+from local_fusion.evaluate.plans import EQUAL, Kind
 from local_fusion.evaluate.runner import Answered, Evaluated
 from local_fusion.types import Tokens
 
@@ -231,19 +231,24 @@ def _missing(results: Results, evaluated: Evaluated) -> list[str]:
 
 
 def _unlike_tokens(results: Results, count: int) -> list[str]:
-    """Self-samples are as many answers as the panel gives, which need not be as many tokens."""
+    """Self-samples of other cost than the fusion's, where none of the same cost stand beside them."""
     if not results.main:
         return []
     main = results.arm(results.main)
     spent = {arm.name: arm.tokens.prompt + arm.tokens.completion for arm in results.arms if arm.kind == "self"}
+    equal = EQUAL in spent
     whole = main.tokens.prompt + main.tokens.completion
-    unlike = [f"{name} {tokens / count:,.0f}" for name, tokens in spent.items() if abs(tokens - whole) > ALIKE * whole]
+    unlike = [
+        f"{name} {tokens / count:,.0f}"
+        for name, tokens in spent.items()
+        if abs(tokens - whole) > ALIKE * whole and (name == EQUAL or not equal)
+    ]
     if not unlike:
         return []
-    return [
-        f"self-samples are as many answers as the panel gives, not as many tokens: an answer took {', '.join(unlike)} "
-        f"tokens, {main.name} {whole / count:,.0f}"
-    ]
+    told = f"an answer took {', '.join(unlike)} tokens, {main.name} {whole / count:,.0f}"
+    if equal:
+        return [f"self-samples could not be made to cost what {main.name} costs: {told}"]
+    return [f"self-samples are as many answers as the panel gives, not as many tokens: {told}"]
 
 
 def _still(results: Results) -> list[str]:

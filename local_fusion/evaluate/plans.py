@@ -26,11 +26,15 @@ FUSIONS: dict[str, dict[str, Any]] = {
     "auto": {"mode": "auto"},
 }
 SELF = ("self-vote", "self-best-of")
+PROBE, EQUAL = "self-vote", "self-equal"
+"""The arm that tells what a self-sample costs, and the one of as many samples as the fusion's own tokens pay for."""
 JUDGE, ORACLE = "judge-alone", "oracle"
-ARMS = (*FUSIONS, *SELF, JUDGE, ORACLE)
+ARMS = (*FUSIONS, *SELF, EQUAL, JUDGE, ORACLE)
 """Arms beside the members, which are always there."""
 SELF_TEMPERATURE = 0.7
 """Of self-samples of a member that is asked without chance otherwise: its samples would all be the same."""
+MOST_SAMPLES = 64
+"""Of an item in the equal-compute arm."""
 _ABOUT = {
     "vote": "answers reduced to values and counted",
     "best-of": "the judge picks one answer",
@@ -44,7 +48,8 @@ _ABOUT = {
 
 @dataclass(frozen=True)
 class Arm:
-    """One way of answering. `recipes`: by the member that it samples for a self arm, else one under ""."""
+    """One way of answering. `recipes`: by the member that it samples for a self arm, else one under ""; none yet for
+    the equal-compute arm, whose samples are known once the fusion has been measured (`equal_arm`)."""
 
     name: str
     kind: Kind
@@ -76,17 +81,17 @@ def make_plan(recipe: Recipe, wanted: Sequence[str] = (), judge_alone: Recipe | 
     for name in wanted:
         if name not in ARMS:
             raise InputError(f"no arm is called {name!r}{nearest(name, ARMS)}; members are always measured")
+    if EQUAL in wanted and not any(name in FUSIONS for name in wanted):
+        raise InputError(f"{EQUAL} spends what a fusion spends; name one beside it, such as {recipe.settings.mode}")
     panel = with_settings(recipe, {})
-    seats: dict[str, Seat] = {}
-    for seat in panel.seats:
-        seats.setdefault(seat.model, seat)
+    seats = _first_seats(panel)
     members = tuple(Arm(name, "member", {"": alone(panel, seat, 1)}, _alone(seat)) for name, seat in seats.items())
     chosen = [name for name in ARMS if name in wanted] if wanted else list(ARMS)
     if panel.answers < 2:
-        chosen = [name for name in chosen if name not in SELF]
+        chosen = [name for name in chosen if name not in (*SELF, EQUAL)]
     if judge_alone is None or recipe.judge in seats:
         chosen = [name for name in chosen if name != JUDGE]
-    others = tuple(_arm(name, recipe, panel, seats, judge_alone) for name in chosen)
+    others = tuple(_arm(name, recipe, panel, judge_alone) for name in chosen)
     notes = _cold(seats) if any(arm.kind == "self" for arm in others) else ()
     return Plan(panel, members, others, _main(recipe, chosen), notes)
 
@@ -114,7 +119,42 @@ def alone(recipe: Recipe, seat: Seat, samples: int, mode: str = "best-of") -> Re
     return with_settings(recipe, {"mode": mode, "quorum": 1}, (taken,))
 
 
-def _arm(name: str, own: Recipe, panel: Recipe, seats: dict[str, Seat], judge_alone: Recipe | None) -> Arm:
+def bought(samples: int, spent: int, budget: int) -> int:
+    """How many samples `budget` tokens pay for, where so many `samples` took the tokens `spent`."""
+    return max(1, min(MOST_SAMPLES, round(samples * budget / spent))) if spent else 1
+
+
+def equal_arm(panel: Recipe, main: str, samples: int) -> Arm:
+    """The equal-compute arm: so many samples of the best member, for the tokens of the arm `main`."""
+    about = f"{samples} answers of the best member, as many as the tokens of {main} pay for; vote"
+    return self_samples(EQUAL, panel, samples, "vote", about)
+
+
+def probe(panel: Recipe) -> Arm:
+    """As many samples of the best member as the panel gives, counted."""
+    return _self_arm(PROBE, panel)
+
+
+def self_samples(name: str, panel: Recipe, count: int, mode: str, about: str) -> Arm:
+    """An arm that asks the best member so many times."""
+    recipes = {model: alone(panel, seat, count, mode) for model, seat in _first_seats(panel).items()}
+    return Arm(name, "self", recipes, about)
+
+
+def _self_arm(name: str, panel: Recipe) -> Arm:
+    mode, count = name.removeprefix("self-"), panel.answers
+    about = f"{count} answers of the best member, as many as the panel gives; {mode}"
+    return self_samples(name, panel, count, mode, about)
+
+
+def _first_seats(panel: Recipe) -> dict[str, Seat]:
+    seats: dict[str, Seat] = {}
+    for seat in panel.seats:
+        seats.setdefault(seat.model, seat)
+    return seats
+
+
+def _arm(name: str, own: Recipe, panel: Recipe, judge_alone: Recipe | None) -> Arm:
     """`own`: the fusion as it is configured; `panel`: the same without its table of kinds."""
     if name == "auto" and own.kinds is not None:
         about = f"{_ABOUT[name]}, by the fusion's table of kinds (version {own.kinds.version})"
@@ -122,9 +162,9 @@ def _arm(name: str, own: Recipe, panel: Recipe, seats: dict[str, Seat], judge_al
     if name in FUSIONS:
         return Arm(name, "fusion", {"": with_settings(panel, FUSIONS[name])}, _ABOUT[name])
     if name in SELF:
-        mode, count = name.removeprefix("self-"), panel.answers
-        recipes = {model: alone(panel, seat, count, mode) for model, seat in seats.items()}
-        return Arm(name, "self", recipes, f"{count} answers of the best member, as many as the panel gives; {mode}")
+        return _self_arm(name, panel)
+    if name == EQUAL:
+        return Arm(name, "self", {}, "as many answers of the best member as the fusion's own tokens pay for; vote")
     if name == JUDGE and judge_alone is not None:
         return Arm(name, "judge", {"": with_settings(judge_alone, {})}, f"{judge_alone.seats[0].model} asked alone")
     return Arm(ORACLE, "oracle", {}, "any answer of the panel is right: what a perfect choice would get")

@@ -17,7 +17,7 @@ from local_fusion.errors import FusionError, RunError
 from local_fusion.evaluate.choosing import Chooser
 from local_fusion.evaluate.grading import Grader
 from local_fusion.evaluate.items import TURN, Grade, Item, PanelAnswer, Said
-from local_fusion.evaluate.plans import Arm, Plan
+from local_fusion.evaluate.plans import EQUAL, PROBE, Arm, Plan, bought, equal_arm, probe
 from local_fusion.evaluate.store import CallStore, number_of
 from local_fusion.fusion.first_round import first_round, panel_asks
 from local_fusion.fusion.fuse import fuse
@@ -26,6 +26,7 @@ from local_fusion.fusion.session import Session
 from local_fusion.types import Answer, Fused, Message, Request
 
 T = TypeVar("T")
+_TRIES = 3
 STOPPED = "the evaluation was stopped; run the same command again to go on"
 
 
@@ -45,6 +46,11 @@ class Answered:
     arm: Arm
     said: tuple[Said, ...]
     grades: tuple[Grade, ...]
+
+    @property
+    def spent(self) -> int:
+        """Prompt and completion tokens of all calls."""
+        return sum(said.tokens.prompt + said.tokens.completion for said in self.said)
 
 
 @dataclass(frozen=True)
@@ -90,6 +96,8 @@ class Runner:
         for arm in plan.others:
             if arm.kind == "oracle":
                 arms.append(_oracle(arm, panel, members))
+            elif arm.name == EQUAL:
+                arms.append(await self._equal(plan, items, best, arms, first))
             else:
                 arms.append(await self._arm(arm, items, best if arm.kind == "self" else [""] * len(items), first))
             self.store.sync()
@@ -101,6 +109,22 @@ class Runner:
         answered = await self._arm(arm, items, [""] * len(items), first)
         self.store.sync()
         return answered
+
+    async def _equal(
+        self, plan: Plan, items: Sequence[Item], best: Sequence[str], arms: Sequence[Answered], first: Sequence[Said]
+    ) -> Answered:
+        """The equal-compute arm. What a sample costs is seen on fewer or more of them: where the values cannot be
+        counted the judge reads, and its reads do not grow with their number alone."""
+        known = {one.arm.name: one for one in arms}
+        tried = known.get(PROBE) or await self._arm(probe(plan.panel), items, best, first)
+        samples, budget = plan.panel.answers, known[plan.main].spent
+        for _ in range(_TRIES):
+            wanted = bought(samples, tried.spent, budget)
+            if tried.arm.name == EQUAL and wanted == samples:
+                break
+            samples = wanted
+            tried = await self._arm(equal_arm(plan.panel, plan.main, samples), items, best, first)
+        return tried
 
     async def _panel(self, recipe: Recipe, item: Item) -> tuple[PanelAnswer, ...]:
         """The first round, every answer graded; fewer than the quorum is what it is."""

@@ -113,6 +113,14 @@ async def test_self_samples_that_are_not_as_many_tokens_are_warned_of(tmp_path: 
     (told,) = (warning for warning in measured(found).warnings if "not as many tokens" in warning)
     assert "self-vote" in told
     assert "best-of" in told
+    beside = await evaluated(tmp_path / "beside", 5, ("best-of", "self-vote", "self-equal"))
+    assert not any("tokens, best-of" in warning for warning in measured(beside).warnings)
+    whole = beside.arm("self-equal")
+    half = replace(whole, said=tuple(replace(said, calls=said.calls[::2]) for said in whole.said))
+    unlike = replace(beside, arms=tuple(half if one is whole else one for one in beside.arms))
+    (told,) = (warning for warning in measured(unlike).warnings if "could not be made to cost" in warning)
+    assert "self-equal" in told
+    assert "self-vote" not in told
     alike = await evaluated(tmp_path / "alike", 5, ("self-vote",))
     assert not any("not as many tokens" in warning for warning in measured(alike).warnings)
 

@@ -20,12 +20,15 @@ from local_fusion.errors import InputError, RunError
 from local_fusion.evaluate.evaluation import conclude, evaluate
 from local_fusion.evaluate.grading import Grader
 from local_fusion.evaluate.items import Grade, Item, Said
-from local_fusion.evaluate.plans import Arm
+from local_fusion.evaluate.plans import MOST_SAMPLES, Arm, bought, make_plan
 from local_fusion.evaluate.runner import Runner
 from local_fusion.evaluate.store import CALLS, CallStore
 from local_fusion.types import Message
 
-ARMS = ("vote", "best-of", "merge", "merge-unguarded", "debate", "layered", "auto", "self-vote", "self-best-of")
+ARMS = (
+    "vote", "best-of", "merge", "merge-unguarded", "debate", "layered", "auto",
+    "self-vote", "self-best-of", "self-equal",
+)  # fmt: skip
 
 
 async def test_every_arm_is_over_panel_answers_that_were_asked_once(tmp_path: Path) -> None:
@@ -37,7 +40,9 @@ async def test_every_arm_is_over_panel_answers_that_were_asked_once(tmp_path: Pa
     assert all(count == 1 for engine in engines.values() for count in engine.asked.values())
     first = [call for engine in engines.values() for call in engine.asked if "/panel/" in call]
     assert sum(call.split("/")[3] == "0" for call in first) == 12 * 4  # the panel and the judge alone
-    assert sum(call.split("/")[3] != "0" for call in first) == 12 * 2  # self-samples: the first is the panel's own
+    samples = max(sum(call.stage == "panel" for call in said.calls) for said in evaluated.arm("self-equal").said)
+    assert samples > 3
+    assert sum(call.split("/")[3] != "0" for call in first) == 12 * (samples - 1)  # the first is the panel's own
     for place in range(12):
         panel = {answer.model: answer.text for answer in evaluated.panel[place]}
         for model, text in panel.items():
@@ -103,6 +108,31 @@ async def test_self_samples_are_as_many_as_the_panel_and_of_the_member_best_on_t
     for place, said in enumerate(arm.said):
         assert len(said.calls) == 3
         assert {call.model for call in said.calls} == {evaluated.best[place]}
+
+
+@pytest.mark.parametrize("beside", [("merge",), ("merge", "self-vote"), ("best-of",)])
+async def test_the_equal_compute_arm_spends_what_the_fusion_spends(tmp_path: Path, beside: tuple[str, ...]) -> None:
+    talk = "Let us think of it step by step, and be careful about every one of the steps. " * 4
+    config, names = config_of(CONFIG.replace('["', f'["{talk}')), (*beside, "self-equal")
+    evaluated = await run(order_of(tmp_path, sums(20), recipe_of(config), names), engines_of(config))
+    fusion, equal = evaluated.arm(beside[0]), evaluated.arm("self-equal")
+    assert evaluated.plan.main == beside[0]
+    assert abs(equal.spent - fusion.spent) < 0.1 * fusion.spent
+    assert beside[0] in equal.arm.about
+    for place, said in enumerate(equal.said):
+        assert {call.model for call in said.calls if call.stage == "panel"} == {evaluated.best[place]}
+    again = engines_of(config)
+    same = await run(order_of(tmp_path, sums(20), recipe_of(config), names), again)
+    assert asked(again) == 0
+    assert [said.texts for said in same.arm("self-equal").said] == [said.texts for said in equal.said]
+
+
+def test_equal_compute_needs_a_fusion_and_has_a_most() -> None:
+    recipe = recipe_of(config_of())
+    with pytest.raises(InputError, match="name one beside it, such as merge"):
+        make_plan(recipe, ("self-equal", "oracle"))
+    for budget, spent, samples in ((1_000, 100, 30), (100_000, 100, MOST_SAMPLES), (1, 100, 1), (5, 0, 1)):
+        assert bought(3, spent, budget) == samples
 
 
 async def test_oracle_is_right_where_any_panel_answer_is(tmp_path: Path) -> None:
