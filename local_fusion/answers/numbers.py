@@ -8,11 +8,11 @@ from fractions import Fraction
 from local_fusion.answers.text import Text, is_short, marked, only_new, plain, plain_part, words
 
 _NUMBER = re.compile(
-    r"(?<![\w.:])(?P<sign>[-+])?\s?[$€£¥]?\s?"
+    r"(?<![\w.:])(?P<sign>[-+](?=[$€£¥\d.])|(?<=[=(]\s)[-+](?=\s))?\s?[$€£¥]?\s?"  # "Total - 18" is a dash
     r"(?:(?P<whole>\d{1,12})\s+(?=\d{1,6}\s?/\s?\d))?"
     r"(?P<digits>\d{1,3}(?:[,'_\u00a0\u202f ]\d{3})+(?!\d)(?:\.\d+)?|\d{1,40}(?:\.\d{1,40})?|\.\d{1,40})"
     r"(?:\s?/\s?(?P<under>\d{1,40}))?"
-    r"(?!:\d)(?:\s?(?:[x×*]|\\times|\\cdot)\s?10\s?\^?\s?\{?(?P<power>-?\d{1,3})\}?|[eE](?P<exponent>[-+]?\d{1,3})"
+    r"(?!:\d)(?:\s?(?:[x×*]|\\times|\\cdot)\s?10\s?\^\s?\{?(?P<power>-?\d{1,3})\}?|[eE](?P<exponent>[-+]?\d{1,3})"
     r"|\s?\^\s?\{?(?P<raised>\d{1,2})\}?)?"
 )
 _LATEX_FRACTION = re.compile(r"\\[dt]?frac\s*\{(-?\d{1,40})\}\s*\{(\d{1,40})\}")

@@ -51,12 +51,14 @@ def is_short(text: str) -> bool:
 
 
 def plain(text: str) -> str:
-    """Compatibility forms, typographic quotes and Markdown emphasis made plain."""
-    text = unicodedata.normalize("NFKC", text) if not text.isascii() else text
+    """Compatibility forms, raised digits, typographic quotes and Markdown emphasis made plain."""
+    if not text.isascii():
+        text = unicodedata.normalize("NFKC", _RAISED.sub(r"^\g<0>", text))
     text = text.translate(_QUOTES)
     return text.replace("**", "").replace("__", "").replace("`", "")
 
 
+_RAISED = re.compile(r"[⁺⁻]?[⁰¹²³⁴⁵⁶⁷⁸⁹]+")
 _QUOTES = str.maketrans({"‘": "'", "’": "'", "“": '"', "”": '"', "−": "-", "–": "-"})
 
 

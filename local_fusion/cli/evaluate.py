@@ -108,7 +108,7 @@ async def _evaluate(config: Config, order: Order, retry_failed: bool) -> None:
     from local_fusion.zoo.grading import grade
 
     stop = asyncio.Event()
-    store = CallStore(order.folder, identity_of_models(config, order.models), retry_failed)
+    store = CallStore(order.folder, identity_of_models(config, order.models), retry_failed, order.items.name)
     try:
         with EvalScreen() as screen, stop_on_signals(stop):
             evaluated = await evaluate_opening(

@@ -105,9 +105,9 @@ def _arms(results: Results) -> tuple[Html, ...]:
     word = (
         f"Gain: over the best member alone, item by item. Which member that is ({halves}) is read on the other half of "
         f"the items; against {results.hindsight}, the best in hindsight, the gains are in results.json. Seconds: "
-        "median of the answers given (failed items have no part in it), the slowest call of each stage, one stage "
-        "after the other, as measured under this run's load. Self-samples are as many answers as the panel gives; the "
-        "column of tokens says what that comes to."
+        "median of the answers given (failed items have no part in it), the slowest call of each stage and "
+        "round, one after the other, as measured under this run's load. Self-samples are as many answers as the panel "
+        "gives, or as many as the fusion's tokens pay for (self-equal); the column of tokens says what that comes to."
     )
     return table(columns, rows, words=(0, 1)), paragraph(word)
 

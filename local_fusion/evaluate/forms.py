@@ -11,6 +11,8 @@ sentence that names the field.
 | Arena-Hard | `uid`, `category`, `prompt`; older: `question_id`, `turns` of `{content}` | pair against a baseline |
 | DRACO | `id`, `domain`, `problem`, `answer` (JSON: `sections` of `criteria`: `id`, `weight`, `requirement`) | rubric |
 | own | `id`, `prompt` or `messages`, `match`, `expected`, and what `match` needs (see `own_row`) | `match` |
+
+A row with `match` beside `prompt` or `messages` is an own one, whatever other fields it has.
 """
 
 from __future__ import annotations
@@ -91,7 +93,7 @@ def human_eval_row(row: Row, line: int) -> Item:
 def mt_bench_row(row: Row, line: int) -> Item:
     """`question_id`, `category`, `turns`, `reference`."""
     first, *then = [str(turn) for turn in list_of(row, "turns")]
-    references = [str(text) for text in list_of(row, "reference")] if row.get("reference") else []
+    references = _references(list_of(row, "reference")) if row.get("reference") else []
     name, kind = f"mt-bench-{row.get('question_id', line)}", str(row.get("category", ""))
     return Item(name, user(first), "points", references, then=tuple(then), kind=kind)
 
@@ -142,7 +144,7 @@ def own_row(row: Row, line: int) -> Item:
     if match == "pair" and expected is not None:
         details["baseline"] = tuple(str(text) for text in (expected if _is_list(expected) else [expected]))
     if match == "points":
-        expected = [] if expected is None else [str(text) for text in (expected if _is_list(expected) else [expected])]
+        expected = [] if expected is None else _references(expected if _is_list(expected) else [expected])
     if match == "instructions":
         expected = [_rule(one) for one in list_of(row, "expected")]
     if match == "rubric":
@@ -164,12 +166,12 @@ FORMS: tuple[Form, ...] = (
     Form("own", frozenset({"prompt"}), own_row),
     Form("own", frozenset({"messages"}), own_row),
 )
-"""The first whose fields a row has is how the file is written."""
+"""The first whose fields a row has is how the file is written; where it has `match`, the own ones come first."""
 
 
 def form_of(row: Row) -> Form:
     """The form a row is written in. Raises InputError where it is none that is known."""
-    for form in FORMS:
+    for form in sorted(FORMS, key=lambda form: form.name != "own") if row.get("match") else FORMS:
         if form.fields <= row.keys():
             if form.name == "mt-bench" and isinstance(row["turns"], Sequence) and _holds_objects(row["turns"]):
                 return next(other for other in FORMS if other.name == "arena-hard")
@@ -215,6 +217,11 @@ def _rule(one: Any) -> Row:
     if not isinstance(one, Mapping) or not isinstance(one.get("id"), str):
         raise InputError('expected must be a list of {"id": NAME, "arguments": {...}}')
     return one
+
+
+def _references(texts: Sequence[Any]) -> list[str]:
+    """A text per turn, empty where there is none."""
+    return ["" if text is None else str(text) for text in texts]
 
 
 def _match_of(expected: Any) -> str:

@@ -3,9 +3,9 @@
 Source: Zhou et al., Instruction-Following Evaluation for Large Language Models, arXiv 2311.07911; names and arguments
 as in its data, and what counts as a word, a bullet or a paragraph as in its published checkers.
 `language:response_language` is checked only for languages whose script or commonest words tell them, and is unknown
-otherwise; "in English capitals" fails a text only where those tell another language. Sentences, and words in capitals,
-are split by rule, without the tokenizer data that the original loads: a boundary case may fall the other way. Strict:
-the text as it is.
+otherwise; a text of the right script whose words tell nothing keeps it. "In English capitals" fails a text only where
+those tell another language. Sentences, and words in capitals, are split by rule, without the tokenizer data that the
+original loads: a boundary case may fall the other way. Strict: the text as it is.
 """
 
 from __future__ import annotations
@@ -18,14 +18,20 @@ from typing import Any
 from local_fusion.evaluate.languages import is_foreign, is_in
 
 Arguments = Mapping[str, Any]
-_SENTENCE_END = re.compile(r"(?<=[.!?])[\"')\]]*\s+(?=[\"'(\[]?[A-Z0-9])|\n{2,}")
+_SENTENCE_END = re.compile(r"(?<![.!?])(?P<mark>[.!?]++)[\"'”’)\]*_]*+\s++(?=(?P<next>\S))|\n{2,}")
+_NEVER_LAST = frozenset(("mr", "mrs", "ms", "dr", "prof", "st", "vs", "e.g", "i.e", "cf", "fig"))
+_SELDOM_LAST = frozenset(("etc", "a.m", "p.m", "u.s", "u.k", "inc", "ltd", "co", "jr", "sr", "approx"))
+_LAST_WORD = re.compile(r"(?<![^\s(\"'“‘\[*_])[^\s(\"'“‘\[*_]+\Z")
+_LONGEST = 12
+"""Abbreviations before whose full stop a sentence never ends, or only where a capital follows."""
 _WORD = re.compile(r"\w+")
 _WHOLE_WORD = re.compile(r"\w+(?:['’-]\w+)*")
 _STAR_BULLET = re.compile(r"^\s*\*[^*].*$", re.MULTILINE)
 _DASH_BULLET = re.compile(r"^\s*-.*$", re.MULTILINE)
 _DIVIDER = re.compile(r"\s?\*\*\*\s?")
 _FIRST_WORD_END = re.compile(r"[.,?!'\"]")
-_HIGHLIGHT = re.compile(r"\*\*[^\n*]+\*\*|(?<!\*)\*[^\n*]+\*(?!\*)")
+_HIGHLIGHTS = (re.compile(r"\*[^\n*]*\*"), re.compile(r"\*\*[^\n*]*\*\*"))
+"""Counted one after the other, so that some text counts twice: so the published rule does."""
 _FENCED = re.compile(r"^```(?:json)?\s*|\s*```$", re.IGNORECASE)
 _CONSTRAINED = ("My answer is yes.", "My answer is no.", "My answer is maybe.")
 _POSTSCRIPTS = {"P.P.S": r"p\.\s?p\.\s?s", "P.S.": r"p\.\s?s\."}
@@ -80,8 +86,19 @@ def _language(arguments: Arguments, text: str, _: str) -> bool | None:
 
 
 def _sentences(arguments: Arguments, text: str, _: str) -> bool:
-    count = sum(1 for part in _SENTENCE_END.split(text.strip()) if part and _WORD.search(part))
-    return _compare(count, arguments["relation"], int(arguments["num_sentences"]))
+    return _compare(_sentences_in(text.strip()), arguments["relation"], int(arguments["num_sentences"]))
+
+
+def _sentences_in(text: str) -> int:
+    """Parts with a word in them, whatever letter they begin with."""
+    count, start = 0, 0
+    for end in _SENTENCE_END.finditer(text):
+        word = _LAST_WORD.search(text, max(start, end.start() - _LONGEST), end.start())
+        short = word.group().lower() if word and end["mark"] == "." else ""
+        if not (short in _NEVER_LAST or (short in _SELDOM_LAST and not end["next"].isupper())):
+            count += _WORD.search(text, start, end.end()) is not None
+            start = end.end()
+    return count + (_WORD.search(text, start) is not None)
 
 
 def _paragraphs(arguments: Arguments, text: str, _: str) -> bool:
@@ -107,7 +124,13 @@ def _nth_paragraph(arguments: Arguments, text: str, _: str) -> bool:
 
 
 def _placeholders(arguments: Arguments, text: str, _: str) -> bool:
-    return len(re.findall(r"\[[^\[\]]+\]", text)) >= int(arguments["num_placeholders"])
+    """From a bracket to the first that closes it, on one line."""
+    count = 0
+    for line in text.split("\n"):
+        end = -1
+        while (start := line.find("[", end + 1)) >= 0 and (end := line.find("]", start)) >= 0:
+            count += 1
+    return count >= int(arguments["num_placeholders"])
 
 
 def _postscript(arguments: Arguments, text: str, _: str) -> bool:
@@ -126,7 +149,7 @@ def _constrained(_: Arguments, text: str, __: str) -> bool:
 
 
 def _highlights(arguments: Arguments, text: str, _: str) -> bool:
-    found = [part for part in _HIGHLIGHT.findall(text) if part.strip("* ")]
+    found = [part for pattern in _HIGHLIGHTS for part in pattern.findall(text) if part.strip("*").strip()]
     return len(found) >= int(arguments["num_highlights"])
 
 
@@ -144,7 +167,12 @@ def _json(_: Arguments, text: str, __: str) -> bool:
 
 
 def _title(_: Arguments, text: str, __: str) -> bool:
-    return any(title.strip() for title in re.findall(r"<<([^\n<>]+)>>", text))
+    """On one line, from its first `<<` to its last `>>`, with something between."""
+    for line in text.split("\n"):
+        start, end = line.find("<<"), line.rfind(">>")
+        if 0 <= start < end and line[start : end + 2].lstrip("<").rstrip(">").strip():
+            return True
+    return False
 
 
 def _two_responses(_: Arguments, text: str, __: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -57,7 +58,7 @@ class Said:
     """What one arm answered to one item: a text per turn, empty where it failed (`failure` says why).
 
     `calls` and `seconds` are of all turns; `tokens` their sum. Seconds follow from the calls as they were measured
-    when each was run: the slowest of each stage, one stage after the other.
+    when each was run: the slowest of each stage and round, one after the other.
     """
 
     texts: tuple[str, ...]
@@ -80,12 +81,20 @@ class Said:
 
     @property
     def seconds(self) -> float:
-        """How long the answer takes by its calls: the slowest of each stage, one stage after the other."""
-        slowest: dict[tuple[int, str], float] = {}
+        """How long the answer takes by its calls: the slowest of each stage and round, one after the other."""
+        slowest: dict[tuple[int, str, int], float] = {}
+        rounds: Counter[tuple[int, str, str, int]] = Counter()
         for call in self.calls:
-            place = (_turn_of(call), call.stage)
+            turn = _turn_of(call)
+            seat = (turn, call.stage, call.model, call.sample)
+            place = (turn, call.stage, rounds[seat] if call.stage in _IN_ROUNDS else 0)
+            rounds[seat] += 1
             slowest[place] = max(slowest.get(place, 0.0), call.timing.total_s)
         return sum(slowest.values())
+
+
+_IN_ROUNDS = ("revise", "layer")
+"""Stages that a seat may be in several times, one after the other."""
 
 
 def _turn_of(call: StageUsage) -> int:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 _SHARE = 0.6  # of the letters that must be of the script
+_FOREIGN_LEAD = 3  # words: "DIE HARD" is no German
 _SCRIPTS: Mapping[str, tuple[str, ...]] = {
     "ar": ("ARABIC",), "fa": ("ARABIC",), "ur": ("ARABIC",), "bn": ("BENGALI",), "gu": ("GUJARATI",),
     "hi": ("DEVANAGARI",), "mr": ("DEVANAGARI",), "ne": ("DEVANAGARI",), "kn": ("KANNADA",), "ko": ("HANGUL",),
@@ -40,37 +41,40 @@ _WORDS = re.compile(r"[^\W\d_]+(?:[\u0900-\u0dff]|[^\W\d_])*")
 
 
 def is_in(language: str, text: str) -> bool | None:
-    """Whether `text` is in `language` (ISO 639-1); None where this cannot be told."""
+    """Whether `text` is in `language` (ISO 639-1), by its script and, where that is not its alone, by the commonest
+    words, if they tell any language. None for a language of which neither is known, and for a text without letters."""
     language = language.lower().split("-")[0]
     letters = [letter for letter in text if letter.isalpha()]
     if not letters or (language not in _SCRIPTS and language not in _COMMON):
         return None
+    if _share(letters, _SCRIPTS.get(language, ("LATIN",))) < _SHARE:
+        return False
     if language in _SCRIPTS:
-        names = _SCRIPTS[language]
-        share = sum(unicodedata.name(letter, "").startswith(names) for letter in letters) / len(letters)
-        if share < _SHARE:
-            return False
         if language in ("ja", "zh"):
             kana = any(unicodedata.name(letter, "").startswith(("HIRAGANA", "KATAKANA")) for letter in letters)
             return kana == (language == "ja")
         if language in _ALONE:
             return True
-    return _commonest(text) == language
+    return _commonest(text) in (None, language)
 
 
 def is_foreign(language: str, text: str) -> bool:
     """Whether `text` is told to be in another language than `language`, which is one of the Latin script: by its own
     script, or by the commonest words. A text that tells nothing is not."""
     letters = [letter for letter in text if letter.isalpha()]
-    latin = sum(unicodedata.name(letter, "").startswith("LATIN") for letter in letters)
-    if letters and latin / len(letters) < _SHARE:
+    if letters and _share(letters, ("LATIN",)) < _SHARE:
         return True
-    return _commonest(text) not in (None, language)
+    return _commonest(text, _FOREIGN_LEAD) not in (None, language)
 
 
-def _commonest(text: str) -> str | None:
-    """The language whose common words are the most of the text; None where there are none or two are level."""
+def _share(letters: Sequence[str], names: tuple[str, ...]) -> float:
+    """Of the letters that are of a script, whose names begin so."""
+    return sum(unicodedata.name(letter, "").startswith(names) for letter in letters) / len(letters)
+
+
+def _commonest(text: str, lead: int = 1) -> str | None:
+    """The language whose common words are the most of the text, by so many; None where there is none."""
     said = [word.lower() for word in _WORDS.findall(text)]
     counts = {language: sum(map(words.split().__contains__, said)) for language, words in _COMMON.items()}
     first, second = sorted(counts.values(), reverse=True)[:2]
-    return max(counts, key=lambda name: counts[name]) if first > second else None
+    return max(counts, key=lambda name: counts[name]) if first - second >= lead else None

@@ -79,16 +79,25 @@ def _agreement(keys: Sequence[dict[str, str]], one: str, other: str) -> float | 
 
 
 def _calibration(model: str, points: Sequence[tuple[float, float]]) -> Calibration:
-    ranked = sorted(points, key=lambda point: point[0])
-    least = max(1, len(ranked) // min(BINS, max(1, len(ranked) // FEWEST)))
-    parts: list[list[tuple[float, float]]] = [[]]
-    for point in ranked:  # answers that are as certain as each other stay together
-        if len(parts[-1]) >= least and point[0] != parts[-1][-1][0]:
-            parts.append([])
-        parts[-1].append(point)
     bins = tuple(
         Bin(sum(value for value, _ in part) / len(part), sum(score for _, score in part) / len(part), len(part))
-        for part in parts
+        for part in _parts(sorted(points, key=lambda point: point[0]))
     )
-    gap = sum(one.count * abs(one.certainty - one.accuracy) for one in bins) / len(ranked)
+    gap = sum(one.count * abs(one.certainty - one.accuracy) for one in bins) / len(points)
     return Calibration(model, bins, gap)
+
+
+def _parts(ranked: Sequence[tuple[float, float]]) -> list[list[tuple[float, float]]]:
+    """Neighbours in BINS parts at most, each of about as many of those that are left as the others; answers that are
+    as certain as each other stay together."""
+    most = min(BINS, max(1, len(ranked) // FEWEST))
+    least = wanted = len(ranked) // most
+    parts: list[list[tuple[float, float]]] = [[]]
+    for place, point in enumerate(ranked):
+        if len(parts[-1]) >= wanted and point[0] != parts[-1][-1][0]:
+            wanted = max(least, (len(ranked) - place) // (most - len(parts)))
+            parts.append([])
+        parts[-1].append(point)
+    if len(parts) > 1 and len(parts[-1]) < least:
+        parts[-2:] = [parts[-2] + parts[-1]]
+    return parts

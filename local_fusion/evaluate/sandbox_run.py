@@ -1,7 +1,10 @@
 """Inside the sandbox, in its limits: runs the program that comes on standard input, with a word to say once it has
 ended. A script of its own that knows nothing of the package. Input: a JSON list of source and word.
 
-The word is in no file and no variable of the program's module, and its pipe is closed before the program begins:
+The program lies in `main.py` and is imported as `program`, as the published harness has no `__main__` either: what an
+answer does when it is run by hand (asks for input, runs its own tests, exits) is not what it is graded by.
+
+The word is in no file and no variable of a module, and its pipe is closed before the program begins:
 neither reading `main.py` nor standard input finds it. Code that walks the interpreter's frames does.
 """
 
@@ -20,7 +23,7 @@ def main() -> None:
     with open("main.py", "w", encoding="utf-8", errors="replace") as file:
         file.write(source)
     sys.argv = ["main.py"]
-    runpy.run_path("main.py", run_name="__main__")
+    runpy.run_path("main.py", run_name="program")
     sys.stdout.flush()
     os.write(1, f"\n{word}\n".encode())
 

@@ -21,22 +21,25 @@ from local_fusion.evaluate.letters import ALPHABET, letter_said
 
 Scorer = Callable[[Item, str], Grade]
 _FENCE = re.compile(r"```[a-zA-Z]*\n(.*?)```", re.DOTALL)
+_TEXT = re.compile(r"\\(?:text|mathrm|textbf)\s?\{([^{}\n]*)\}")
+_HASHED = re.compile(r"^\s{0,3}####[ \t]*(\S[^\n]*)", re.MULTILINE)
+_RESULT = re.compile(r"^[-+]?\s?[$€£¥]?\s?[\d.\\]|=|[$€£¥]\s?\d|\banswer\b|:\s{0,3}[-+]?[\d.,]+\W*$", re.IGNORECASE)
+"""In a line of `####`, which may be a heading: "Step 2: Money" has a number and no result."""
+_CURRENCY = re.compile(r"[-+]?[$€£¥]\s?\d")
 _QUOTE_CHARS = 60
 _TAIL_CHARS = 20_000
 _TOLERANCE = Fraction(1, 10**6)
 
 
 def score_number(item: Item, text: str) -> Grade:
-    """The number of the marked part (`####`, boxed, "the answer is"), else the last one of the text."""
+    """The number after the last `####` that is no heading; else the boxed one, or that of "the answer is"; else the
+    last one of the text."""
     wanted = _number(str(item.expected))
     if wanted is None:
         return Grade(None, f"expected {quote(item.expected)} is no number")
-    found = _marked_number(plain(marked(text) or ""))
+    found = _number_said(plain(text))
     if found is None:
-        values = numbers_in(plain(text[-_TAIL_CHARS:]))
-        if not values:
-            return Grade(0.0, f"no number; expected {quote(item.expected)}")
-        found = values[-1]
+        return Grade(0.0, f"no number; expected {quote(item.expected)}")
     same = abs(found - wanted) <= _TOLERANCE * max(Fraction(1), abs(wanted))
     return Grade(float(same), f"read {quote(_spelled(found))}, expected {quote(item.expected)}")
 
@@ -56,7 +59,7 @@ def score_exact(item: Item, text: str) -> Grade:
     """The whole text, or its marked or last part, is one of the expected texts; case, marks at the ends and runs of
     white space do not count."""
     wanted = [str(one) for one in item.expected] if isinstance(item.expected, list) else [str(item.expected)]
-    said = {_normal(text), _normal(final_part(text))}
+    said = {_normal(text), _normal(_TEXT.sub(r"\1", final_part(text)))}
     same = any(_normal(one) in said for one in wanted)
     return Grade(float(same), f"read {quote(final_part(text))}, expected {quote(wanted[0])}")
 
@@ -128,9 +131,18 @@ def schema_problem(value: Any, schema: Any) -> str:
 
     try:
         Draft202012Validator.check_schema(schema)
-        Draft202012Validator(schema, registry=Registry()).validate(value)
+        validator = Draft202012Validator(schema, registry=Registry())
+        validator.is_valid(None)
     except (SchemaError, re.error, RecursionError):
         raise ValueError("the expected schema is none") from None
+    except Unresolvable:
+        raise ValueError("the expected schema refers to what is not in it") from None
+    try:
+        validator.validate(value)
+    except re.error:
+        raise ValueError("the expected schema is none") from None
+    except RecursionError:
+        return "it is too deep to be checked"
     except Unresolvable:
         raise ValueError("the expected schema refers to what is not in it") from None
     except ValidationError as problem:
@@ -145,18 +157,27 @@ def quote(value: Any) -> str:
 
 
 _NOTHING = object()
+_DECODER = json.JSONDecoder()
+_BRACKET = re.compile(r"[{\[]")
+_TRIES = 1_000
 
 
 def _json_in(text: str) -> Any:
-    """The text as JSON, or its last fenced block, or what stands between its first and last bracket."""
-    start = min((place for place in (text.find("{"), text.find("[")) if place >= 0), default=-1)
-    end = max(text.rfind("}"), text.rfind("]"))
-    for candidate in (text, *reversed(_FENCE.findall(text)), text[start : end + 1] if 0 <= start < end else ""):
+    """The text as JSON, or its last fenced block, or the last object or array that stands in it."""
+    for candidate in (text, *reversed(_FENCE.findall(text))):
         try:
             return json.loads(candidate)
         except (ValueError, RecursionError):
             continue
-    return _NOTHING
+    found: Any = _NOTHING
+    place, tried = 0, 0
+    while tried < _TRIES and (bracket := _BRACKET.search(text, place)) is not None:
+        tried += 1
+        try:
+            found, place = _DECODER.raw_decode(text, bracket.start())
+        except (ValueError, RecursionError):
+            place = bracket.end()
+    return found
 
 
 def _canonical(value: Any) -> str:
@@ -173,11 +194,30 @@ def _whole(value: Any) -> Any:
     return value
 
 
+def _number_said(text: str) -> Fraction | None:
+    for line in reversed(_HASHED.findall(text[-_TAIL_CHARS:])):
+        if _RESULT.search(line) and (found := _marked_number(line)) is not None:
+            return found
+    text = text[-_TAIL_CHARS:].replace("####", "")
+    found = _marked_number(marked(text) or "")
+    return _number(text) if found is None else found
+
+
 def _marked_number(said: str) -> Fraction | None:
-    """The number of a marked part: what stands after its last "=" where that is one number, else the first."""
+    """The number of a marked part: what stands after its last "=" where that is one number; else the one sum of money;
+    else the first."""
     after = numbers_in(said.rpartition("=")[2]) if "=" in said else []
-    values = after if len(after) == 1 else numbers_in(said)
+    if len(after) == 1:
+        return after[0]
+    money = numbers_in(said[place:]) if (place := _money(said)) is not None else []
+    values = money or numbers_in(said)
     return values[0] if values else None
+
+
+def _money(said: str) -> int | None:
+    """Where the one sum of money stands."""
+    places = [match.start() for match in _CURRENCY.finditer(said)]
+    return places[0] if len(places) == 1 else None
 
 
 def _options(given: Any) -> int:

@@ -23,6 +23,8 @@ from local_fusion.evaluate.items import Item
 
 SETS_VARIABLE = "LOCAL_FUSION_SETS"
 SUFFIXES = (".jsonl", ".jsonl.gz", ".json", ".parquet")
+WHOLE, SPLITS = ("test", "question"), ("train", "validation")
+"""Names of files that say which part of a set they hold, and not which set."""
 
 
 @dataclass(frozen=True)
@@ -56,8 +58,21 @@ def find_set(name: str, folder: Path | None) -> Path:
         for suffix in SUFFIXES:
             if (place / f"{stem}{suffix}").is_file():
                 return place / f"{stem}{suffix}"
-    there = sorted({entry.name.split(".")[0] for entry in place.iterdir() if not entry.name.startswith(".")})
+    there = sorted({_stem(entry.name) for entry in place.iterdir() if not entry.name.startswith(".")})
     raise InputError(f"{place} holds no set {name!r}; there are: {', '.join(there) or 'none'}")
+
+
+def name_of(path: Path) -> str:
+    """What a file's set is called: as the file, or as its folder where the file says only which part it holds. Parts
+    that are not the one to ask keep their own names behind it, so that none takes the place of another."""
+    stem, folder = _stem(path.name), Path(os.path.abspath(path)).parent.name
+    if not folder or stem not in (*WHOLE, *SPLITS):
+        return stem
+    return folder if stem in WHOLE else f"{folder}-{stem}"
+
+
+def _stem(name: str) -> str:
+    return next((name.removesuffix(suffix) for suffix in SUFFIXES if name.endswith(suffix)), name)
 
 
 def read_set(path: Path, baseline: Path | None = None, limit: int | None = None) -> EvalSet:
@@ -83,7 +98,7 @@ def read_set(path: Path, baseline: Path | None = None, limit: int | None = None)
     digest = digest_file(path)
     if baseline is not None:
         digest = hashlib.sha256((digest + digest_file(baseline)).encode()).hexdigest()
-    found = EvalSet(path.name.split(".")[0], form.name, tuple(items.values()), digest).first(limit)
+    found = EvalSet(name_of(path), form.name, tuple(items.values()), digest).first(limit)
     if baseline is not None:
         found = replace(found, items=_with_baseline(found.items, baseline))
     _check_pairs(found.items, path)
@@ -144,6 +159,8 @@ def _with_baseline(items: Sequence[Item], path: Path) -> tuple[Item, ...]:
         texts = _answer_texts(row)
         if not name or not texts:
             raise InputError(f"{path.name} line {line}: not an answer: `uid` and `messages`, or `id` and `answer`")
+        if name in answers:
+            raise InputError(f"{path.name} line {line}: {name!r} is answered on an earlier line too; keep one of them")
         answers[name] = texts
     joined, lacking = [], 0
     for item in items:

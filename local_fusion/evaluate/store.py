@@ -26,9 +26,12 @@ _FORMAT = 1
 class CallStore:
     """The calls of one evaluation folder, which this process has locked. `fresh`: calls run since it was opened."""
 
-    def __init__(self, folder: Path, models: Mapping[str, str], retry_failed: bool = False) -> None:
+    def __init__(
+        self, folder: Path, models: Mapping[str, str], retry_failed: bool = False, set_name: str | None = None
+    ) -> None:
         """Open or make `folder`. `models`: digest of what decides each model's answers. `retry_failed`: calls that
-        failed are forgotten. Raises InputError where a model is not what it was, or RunError where writing fails."""
+        failed are forgotten. `set_name`: the only set that the folder may be of, in whatever version; None: not said.
+        Raises InputError where a model or the set is not what it was, or RunError where writing fails."""
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as problem:
@@ -36,7 +39,7 @@ class CallStore:
         self.fresh = 0
         self._lock = FolderLock(folder)
         try:
-            _check_models(folder, models)
+            _check_about(folder, models, set_name)
             self._places, size = _scan(folder / CALLS, retry_failed)
             self._file = AppendFile(folder / CALLS, size)
             self._reader = os.open(folder / CALLS, os.O_RDONLY | os.O_CLOEXEC)
@@ -96,14 +99,16 @@ def number_of(item_id: str) -> int:
     return int.from_bytes(blake2b(item_id.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "big") >> 11
 
 
-def _check_models(folder: Path, models: Mapping[str, str]) -> None:
-    """Models that had a part before must be the same; new ones are noted."""
+def _check_about(folder: Path, models: Mapping[str, str], set_name: str | None) -> None:
+    """Models that had a part before must be the same, and so must the set; what is new is noted."""
     path = folder / ABOUT
     known: dict[str, Any] = {}
+    known_set: Any = None
     if path.exists():
         try:
             about = orjson.loads(path.read_bytes())
             known = dict(about["models"]) if about["format"] == _FORMAT else {}
+            known_set = about.get("set")
         except (OSError, orjson.JSONDecodeError, KeyError, TypeError):
             raise InputError(f"{path} is of no evaluation that this version can go on with; name another") from None
     elif (folder / CALLS).exists():
@@ -114,7 +119,13 @@ def _check_models(folder: Path, models: Mapping[str, str]) -> None:
             f"{folder} holds answers of {', '.join(changed)} under other weights or engine settings; name another "
             "folder with --out, or put the settings back"
         )
+    if known_set is not None and set_name is not None and known_set != set_name:
+        raise InputError(
+            f"{folder} holds the set {known_set}, whose report {set_name} would replace; name another folder with --out"
+        )
     about = {"format": _FORMAT, "models": {**known, **models}}
+    if kept := set_name or known_set:
+        about["set"] = kept
     write_atomically(path, orjson.dumps(about, option=orjson.OPT_INDENT_2) + b"\n")
 
 

@@ -87,6 +87,38 @@ CASES: list[tuple[str, dict[str, Any], str, str]] = [
     ("change_case:english_capital", {}, "ALL OF IT", "Not ALL"),
     ("change_case:english_lowercase", {}, "all of it", "Not all"),
     ("punctuation:no_comma", {}, "One and two.", "One, two."),
+    *[
+        ("length_constraints:number_sentences", {"relation": "at least", "num_sentences": 3}, kept, "One. two")
+        for kept in (
+            "i like it. you like it. we like it.",
+            "**First** one. **Second** one. **Third** one.",
+            "- One thing.\n- Another thing.\n- A third thing.",
+            "Привет. Как дела? Хорошо.",
+            "They met at 3 p.m. Then they left. So it ended.",
+            "Wow! 😀 Great. 🎉 Super.",
+        )
+    ],
+    *[
+        ("length_constraints:number_sentences", {"relation": "less than", "num_sentences": 3}, kept, "One. two! three?")
+        for kept in (
+            "Dr. Smith met Mr. Jones. They talked.",
+            "It opens at 9 a.m. and closes at 3.5 minutes past. Yes.",
+            "Use e.g. Python, i.e. this. Yes.",
+        )
+    ],
+    (
+        "detectable_format:number_highlighted_sections",
+        {"num_highlights": 4},
+        "* **Bold:** text\n* **Other:** text",
+        "**one** and *two*",
+    ),
+    ("detectable_content:number_placeholders", {"num_placeholders": 1}, "- [] todo", "[a\nb]"),
+    ("detectable_format:title", {}, "<<My <b>title</b>>>", "<<  >>"),
+    ("detectable_format:title", {}, "<<A -> B>>", "<<A\nB>>"),
+    ("language:response_language", {"language": "en"}, "Rivers run deep.", "Реки глубоки."),
+    ("language:response_language", {"language": "ru"}, "Привет, мир!", "Hello, world!"),
+    ("language:response_language", {"language": "de"}, "Hallo Welt! Guten Morgen.", "The end of the world is near."),
+    ("change_case:english_capital", {}, "DIE HARD 2: DIE HARDER.", "DIE HUNDE UND DIE KATZEN"),
 ]
 
 

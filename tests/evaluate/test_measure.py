@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,11 +12,11 @@ from eval_fakes import CONFIG, config_of, engines_of, order_of, recipe_of, run, 
 from local_fusion.evaluate.choosing import Chooser, half_of
 from local_fusion.evaluate.eval_page import eval_page
 from local_fusion.evaluate.intervals import least_difference
-from local_fusion.evaluate.items import Grade, Item, Said
+from local_fusion.evaluate.items import Grade, Item, PanelAnswer, Said
 from local_fusion.evaluate.measure import Price, Results, measure
 from local_fusion.evaluate.panel_study import study
 from local_fusion.evaluate.runner import Evaluated
-from local_fusion.types import Message, StageUsage, Timing, Tokens
+from local_fusion.types import Message, Stage, StageUsage, Timing, Tokens
 
 
 def items(count: int) -> list[Item]:
@@ -214,3 +215,35 @@ async def test_agreement_and_calibration(tmp_path: Path) -> None:
         assert [bar.count for bar in one.bins] == [30]  # all equally certain: one group, whatever was right
         assert one.bins[0].certainty == pytest.approx(0.9)
         assert one.gap == pytest.approx(abs(0.9 - one.bins[0].accuracy))
+
+
+@pytest.mark.parametrize(
+    ("certainties", "counts"),
+    [
+        (range(13), [6, 7]),
+        (range(203), [25] * 5 + [26] * 3),
+        (range(47), [5] + [6] * 7),
+        (range(16), [5, 5, 6]),
+        (range(3), [3]),
+        ([0] * 24 + [*range(1, 17)], [24, 5, 5, 6]),
+        ([*range(10)] + [99] * 11, [5, 5, 11]),
+        ([*range(5)] + [98] * 11 + [99], [5, 12]),
+    ],
+)
+async def test_bins_are_of_about_equal_counts(tmp_path: Path, certainties: Sequence[int], counts: list[int]) -> None:
+    found = await evaluated(tmp_path, 1, ("vote",))
+    answers = tuple(PanelAnswer("ada", n, "x", value / 1000, Grade(1.0)) for n, value in enumerate(certainties))
+    (told,) = study(replace(found, panel=(answers,))).calibration
+    assert [bar.count for bar in told.bins] == counts
+    assert [bar.certainty for bar in told.bins] == sorted(bar.certainty for bar in told.bins)
+
+
+def test_rounds_of_one_stage_come_one_after_the_other_and_orders_at_once() -> None:
+    def call(stage: Stage, model: str, seconds: float) -> StageUsage:
+        return StageUsage(stage, model, 0, Tokens(), Timing(total_s=seconds), f"one/{stage}/{model}/0/x", 1)
+
+    panel = [call("panel", "ada", 1.0), call("panel", "bob", 2.0)]
+    revised = [call("revise", "ada", 3.0), call("revise", "bob", 1.0)]
+    assert Said(("x",), calls=(*panel, *revised)).seconds == 5.0
+    assert Said(("x",), calls=(*panel, *revised, *revised)).seconds == 8.0
+    assert Said(("x",), calls=(*panel, call("pick", "jed", 0.5), call("pick", "jed", 0.25))).seconds == 2.5

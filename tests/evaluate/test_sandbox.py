@@ -36,6 +36,7 @@ async def test_a_program_that_runs_to_its_end_passes(hold: Hold) -> None:
         "import os; print(open('main.py').read()); os._exit(0)",
         "import os, sys; print(sys.stdin.read(), sys.argv, dict(os.environ)); os._exit(0)",
         "import __main__, sys; print(vars(__main__)); sys.exit(0)",
+        "import program, sys; print(vars(program)); sys.exit(0)",
     ],
 )
 async def test_what_can_be_read_does_not_pass(source: str, hold: Hold) -> None:
@@ -173,6 +174,66 @@ DOUBLE = Item(
 )
 async def test_code_is_graded_by_its_tests(text: str, score: float) -> None:
     assert (await CodeScorer().grade(DOUBLE, text)).score == score
+
+
+BY_HAND = """
+def double(n):
+    return 2 * n
+
+if __name__ == "__main__":
+"""
+
+
+@pytest.mark.parametrize(
+    "by_hand",
+    [
+        "    print(double(int(input())))",
+        "    import sys; sys.exit(0)",
+        "    import unittest; unittest.main()",
+        "    assert double(1) == 3",
+    ],
+)
+async def test_what_an_answer_does_when_run_by_hand_is_not_run(by_hand: str) -> None:
+    assert (await CodeScorer().grade(DOUBLE, f"```python{BY_HAND}{by_hand}\n```")).score == 1.0
+
+
+@held
+async def test_what_looks_up_its_own_module_finds_it(hold: Hold) -> None:
+    source = """
+from __future__ import annotations
+import copy, enum, inspect, pickle, sys, typing
+from collections import namedtuple
+from dataclasses import KW_ONLY, asdict, dataclass, field
+
+@dataclass(order=True)
+class Point:
+    x: int
+    _: KW_ONLY
+    links: list[Point] = field(default_factory=list)
+    kind: typing.ClassVar[str] = "point"
+
+class Colour(enum.Enum):
+    RED = enum.auto()
+
+class Pair(typing.NamedTuple):
+    left: Point
+    right: Colour = Colour.RED
+
+Old = namedtuple("Old", "a b")
+Made = enum.Enum("Made", "ONE TWO")
+
+def joined(point: Point, pair: Pair) -> Colour: ...
+
+assert asdict(Point(1, links=[Point(2)])) == {"x": 1, "links": [{"x": 2, "links": []}]}
+assert typing.get_type_hints(Point)["links"] == list[Point]
+assert typing.get_type_hints(Pair) == {"left": Point, "right": Colour}
+assert typing.get_type_hints(joined) == {"point": Point, "pair": Pair, "return": Colour}
+for one in (Point(1), Colour.RED, Pair(Point(1)), Old(1, 2), Made.TWO, joined):
+    assert pickle.loads(pickle.dumps(one)) == one == copy.deepcopy(one)
+assert sys.modules[__name__].Point is Point
+assert "def joined" in inspect.getsource(joined)
+"""
+    assert await run_python(source, SHORT, hold) == Outcome(True, "passed")
 
 
 def test_the_block_that_defines_the_function_is_taken() -> None:

@@ -36,6 +36,30 @@ def score(match: str, expected: Any, text: str, question: str = "?", **details: 
         (12, "The answer is 6 * 2 = $12.", 1.0),
         (12, r"\boxed{x = 12}", 1.0),
         (12, "#### 12 = 3 * 4", 1.0),
+        *[
+            (18, text, 1.0)
+            for text in (
+                "$\\boxed{9}$ eggs are left.\n\n#### 18",
+                "#### 18\n\nThe answer is reached by 9 * 2.",
+                "#### 18\n\nI checked: the answer is consistent with 16 eggs.",
+                "#### Step 1: Eggs\n16-7=9\n#### Step 2: Money\n9*2=18\n\nJanet makes $18 every day.",
+                "#### Answer: 18",
+                "#### Janet makes $18.",
+                "**Final Answer:** In 1 day, Janet makes $18.",
+                "The answer is that in 1 day she makes $18.",
+                "**Total:** – $18",
+                "Total - $18",
+                "Answer - 18",
+                "- 16 eggs\n- 18 dollars",
+                "#### $18",
+            )
+        ],
+        (500, "So the total is 5 × 100 = 500 dollars", 1.0),
+        (300000, "It is 3 × 10⁵.", 1.0),
+        (0.003, "The answer is 3 × 10⁻³.", 1.0),
+        (-5, "So x = - 5", 1.0),
+        (-5, "So it is (-5).", 1.0),
+        (-5, "It is -$5.", 1.0),
     ],
 )
 def test_number(expected: Any, text: str, right: float | None) -> None:
@@ -69,6 +93,41 @@ def test_number(expected: Any, text: str, right: float | None) -> None:
         ("A", "The answer is a matter of taste.", 0.0),
         ("D", "A. no\nB. perhaps\nD. no", 0.0),
         ("I", "I think so.\nI", 1.0),
+        *[
+            ("B", text, 1.0)
+            for text in (
+                'The answer is "B".',
+                r"The answer is \(B\).",
+                r"The answer is \(\text{B}\)",
+                r"The answer is $\text{B}$.",
+                r"The answer is $\mathbf{B}$.",
+                r"\boxed{\mathbf{B}}",
+                r"\boxed{\text{Option B}}",
+                r"\boxed{B, foo}",
+                "The answer is *B*.",
+                "The answer is _B_.",
+                "The answer is ( B ).",
+                "The answer is [[B]].",
+                "<answer>B</answer>",
+                '{"answer": "B"}',
+                "Thus, B is the answer.",
+                "Answer B",
+                "Option B",
+                "b",
+                "(b)",
+                "Answer: I and II only, option (B)",
+                "Answer: I believe it is B",
+                "The correct answer is: A decrease in price, i.e. option B.",
+                "The answer is i.e. option B",
+                "The answer is e.g. (B)",
+                "The answer is (B).\n\nNote: the answer would be (D) if friction were included.",
+                "The best choice would be B.",
+            )
+        ],
+        ("A", "The answer is A because nothing else fits.", 1.0),
+        ("I", "The answer is I, since the others are wrong.", 1.0),
+        ("B", "a cat", 0.0),
+        ("B", "Let us see if it is a trap.", 0.0),
     ],
 )
 def test_choice(expected: str, text: str, right: float) -> None:
@@ -84,6 +143,7 @@ def test_choice(expected: str, text: str, right: float) -> None:
         (["Paris", "the capital"], "The capital", 1.0),
         ("Paris", "Not Paris", 0.0),
         ("Straße", "STRASSE", 1.0),
+        ("Paris", r"It is \boxed{\text{Paris}}", 1.0),
     ],
 )
 def test_exact(expected: Any, text: str, right: float) -> None:
@@ -109,6 +169,8 @@ SCHEMA = {"type": "object", "required": ["n"], "properties": {"n": {"type": "int
         ({"a": 1}, 'It is {"a": 1}, I think.', False, 1.0),
         ({"a": 1}, '{"a": 2}', False, 0.0),
         ({"a": 1}, "none", False, 0.0),
+        ({"a": 1}, 'The set {1, 2} gives:\n{"a": 1}', False, 1.0),
+        ({"a": 1}, 'Input {"q": 0} leads to {"a": 1}', False, 1.0),
         (SCHEMA, '{"n": 3}', True, 1.0),
         (SCHEMA, '{"n": "3"}', True, 0.0),
     ],
@@ -149,6 +211,12 @@ def test_a_schema_that_leads_elsewhere_is_none_and_nothing_is_fetched() -> None:
     for wrong in ({"$ref": "#/$defs/none"}, {"type": 3}, {"type": "string", "pattern": "("}, {"$ref": "#"}):
         assert score("json", wrong, '"text"', schema=True) is None
     assert score("json", {"$ref": "#/$defs/n", "$defs": {"n": {"type": "integer"}}}, "3", schema=True) == 1.0
+
+
+def test_an_answer_too_deep_for_its_schema_is_wrong_and_the_item_stays() -> None:
+    nested = {"type": "object", "properties": {"in": {"$ref": "#"}}}
+    assert score("json", nested, '{"in": ' * 3 + "{}" + "}" * 3, schema=True) == 1.0
+    assert score("json", nested, '{"in": ' * 400 + "{}" + "}" * 400, schema=True) == 0.0
 
 
 def test_instructions_must_all_be_kept_and_an_unknown_one_is_not_wrong() -> None:

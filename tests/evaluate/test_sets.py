@@ -8,9 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from eval_fakes import CONFIG
+from typer.testing import CliRunner
 
+from local_fusion.cli.main import app
 from local_fusion.errors import InputError
-from local_fusion.evaluate.sets import EvalSet, find_set, read_set
+from local_fusion.evaluate.sets import EvalSet, find_set, name_of, read_set
+from local_fusion.evaluate.store import ABOUT, CallStore
 
 RUBRIC = {
     "id": "r",
@@ -251,3 +255,106 @@ def test_ids_never_hold_a_slash_and_the_first_are_the_first(tmp_path: Path) -> N
     assert len({item.id for item in found.items}) == 5
     assert not any("/" in item.id for item in found.items)
     assert [item.expected for item in found.first(2).items] == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("sets/mine.jsonl", "mine"),
+        ("sets/gsm8k.train.jsonl", "gsm8k.train"),
+        ("sets/gsm8k.test.jsonl.gz", "gsm8k.test"),
+        ("sets/mine-v1.2.json", "mine-v1.2"),
+        ("sets/mine.txt", "mine.txt"),
+        ("sets/gsm8k/test.jsonl", "gsm8k"),
+        ("sets/gsm8k/gsm8k.parquet", "gsm8k"),
+        ("sets/mt-bench/question.jsonl", "mt-bench"),
+        ("sets/gsm8k/train.jsonl", "gsm8k-train"),
+        ("sets/gsm8k/validation.parquet", "gsm8k-validation"),
+        ("sets/gsm8k/../mmlu-pro/x/../test.jsonl", "mmlu-pro"),
+        ("/test.jsonl", "test"),
+    ],
+)
+def test_a_set_is_named_by_its_file_or_its_folder(path: str, name: str) -> None:
+    assert name_of(Path(path)) == name
+
+
+def test_a_file_without_a_name_of_its_own_is_named_after_where_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "gsm8k").mkdir()
+    (tmp_path / "mmlu-pro").mkdir()
+    written(tmp_path / "gsm8k", ROWS["gsm8k"], name="test.jsonl")
+    written(tmp_path / "mmlu-pro", ROWS["mmlu-pro"], name="test.jsonl")
+    written(tmp_path, ROWS["gsm8k"], name="mine.v2.jsonl")
+    assert [read_set(find_set(name, tmp_path)).name for name in ("gsm8k", "mmlu-pro")] == ["gsm8k", "mmlu-pro"]
+    with pytest.raises(InputError, match=r"there are: gsm8k, mine\.v2, mmlu-pro"):
+        find_set("ours", tmp_path)
+    monkeypatch.chdir(tmp_path / "gsm8k")
+    assert read_set(Path("test.jsonl")).name == "gsm8k"
+
+
+def test_a_folder_is_of_one_set_in_whatever_version(tmp_path: Path) -> None:
+    folder = tmp_path / "eval"
+    CallStore(folder, {"ada": "one"}).close()
+    assert "set" not in json.loads((folder / ABOUT).read_text())
+    CallStore(folder, {"ada": "one"}, set_name="gsm8k").close()
+    CallStore(folder, {"ada": "one"}, set_name="gsm8k").close()
+    CallStore(folder, {"ada": "one"}).close()
+    before = (folder / ABOUT).read_bytes()
+    with pytest.raises(InputError, match=r"holds the set gsm8k.* with --out"):
+        CallStore(folder, {"ada": "one", "bob": "two"}, set_name="mmlu-pro")
+    assert (folder / ABOUT).read_bytes() == before
+    CallStore(folder, {"ada": "one"}, set_name="gsm8k").close()
+
+
+def test_the_command_goes_on_with_a_longer_set_and_refuses_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("models.yaml").write_text(CONFIG + "runtime: {hosts: local}\n")
+    rows = [{"id": f"q{n}", "prompt": f"What is 2 + 2? ({n})", "expected": 4} for n in range(3)]
+
+    def evaluated(name: str, *rows: dict[str, Any]) -> BaseException | None:
+        written(tmp_path, *rows, name=name)
+        command = ["eval", "--set", name, "--fusion", "trio", "--arms", "vote", "--out", "here"]
+        return CliRunner().invoke(app, command).exception
+
+    assert evaluated("mine.jsonl", *rows[:2]) is None
+    assert evaluated("mine.jsonl", *rows) is None
+    figures = Path("here/results.json").read_bytes()
+    assert isinstance(evaluated("ours.jsonl", *rows), InputError)
+    assert Path("here/results.json").read_bytes() == figures
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"uid": "a1", "prompt": "2 + 2?", "match": "number", "expected": 4},
+        {"question_id": 1, "turns": ["x"], "prompt": "2 + 2?", "match": "number", "expected": 4},
+        {"problem": "x", "answer": "y", "messages": [{"role": "user", "content": "2 + 2?"}], "match": "number",
+         "expected": 4},
+    ],
+)  # fmt: skip
+def test_a_row_that_says_how_it_is_graded_is_an_own_one(tmp_path: Path, row: dict[str, Any]) -> None:
+    found = read_set(written(tmp_path, row))
+    assert found.form == "own"
+    assert (found.items[0].question, found.items[0].match, found.items[0].expected) == ("2 + 2?", "number", 4)
+
+
+def test_a_match_that_is_null_says_nothing(tmp_path: Path) -> None:
+    assert read_set(written(tmp_path, {**ROWS["arena-hard"], "match": None})).form == "arena-hard"
+    assert read_set(written(tmp_path, {**ROWS["gsm8k"], "match": "number"})).form == "gsm8k"
+
+
+def test_a_turn_without_a_reference_has_none(tmp_path: Path) -> None:
+    talk = {**ROWS["mt-bench"], "reference": ["r1", None]}
+    assert read_set(written(tmp_path, talk)).items[0].expected == ["r1", ""]
+    own = {"prompt": "p", "then": ["And?"], "match": "points", "expected": [None, "r2"]}
+    assert read_set(written(tmp_path, own)).items[0].expected == ["", "r2"]
+
+
+def test_two_answers_to_beat_for_one_item_are_refused(tmp_path: Path) -> None:
+    said = [{"uid": "u1", "messages": [{"role": "assistant", "content": text}]} for text in ("One.", "Two.")]
+    answers = written(tmp_path, *said, name="answers.jsonl")
+    with pytest.raises(InputError, match=r"answers\.jsonl line 2: 'u1' is answered on an earlier line"):
+        read_set(written(tmp_path, ROWS["arena-hard"]), answers)
