@@ -64,7 +64,12 @@ def paired(
     over = graded_places(others, places)
     if not over:
         return Interval(0.0, -1.0, 1.0)
-    return difference([scores[place] or 0.0 for place in over], [others[place] or 0.0 for place in over])
+    return exact(difference([scores[place] or 0.0 for place in over], [others[place] or 0.0 for place in over]))
+
+
+def exact(found: Interval) -> Interval:
+    """Without the noise of floats: equal means differ by 0, and 0 has no sign."""
+    return Interval(*(round(value, _DIGITS) + 0.0 for value in (found.value, found.low, found.high)))
 
 
 def graded_places(scores: Sequence[float | None], places: Sequence[int] | None = None) -> list[int]:
@@ -86,7 +91,7 @@ def best_of(trials: Sequence[Trial]) -> Trial:
 
 def no_worse(trial: Trial, other: Trial) -> bool:
     """Over the items graded for the other the mean is not lower; False where there is none to tell by."""
-    return bool(graded_places(other.scores)) and round(trial.gain_over(other).value, _DIGITS) >= 0
+    return bool(graded_places(other.scores)) and trial.gain_over(other).value >= 0
 
 
 @dataclass

@@ -12,24 +12,33 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from local_fusion.calibrate.bench import exact
 from local_fusion.calibrate.steps import percent, points
 from local_fusion.evaluate.intervals import Interval, difference
 
 LEAST_PROMPTS = 30
 """With none of 30 lost, a loss on more than a tenth would have shown (rule of three)."""
 MARGIN = 0.05
+COVERED = 0.95
+"""Share of the graded prompts that an option must tell of; the others could be those it would fail on."""
 _RESAMPLES = 2000
 
 
 @dataclass(frozen=True)
 class Option:
     """A way to answer. `recipe`: settings to put over the fusion's; `scores`, `effort`: by number of the prompt, of
-    those that were graded."""
+    those that were graded; `wanted`: those that should have been, of what it tells of."""
 
     name: str
     recipe: dict[str, Any]
     scores: Mapping[int, float]
     effort: Mapping[int, float]
+    wanted: frozenset[int] = frozenset()
+
+    def covers(self, places: Sequence[int]) -> bool:
+        """It tells of nearly all of these that it should tell of."""
+        wanted = self.wanted.intersection(places)
+        return len(wanted & self.scores.keys()) >= COVERED * len(wanted)
 
     def cost(self, places: Sequence[int]) -> float:
         """Mean effort over these prompts."""
@@ -74,7 +83,7 @@ def winner(places: Sequence[int], present: Option, options: Sequence[Option], le
         cheaper = option.cost(option.over(places)) < present.cost(present.over(places))
         as_good = found.paired and found.gain.value >= 0 and found.gain.low >= -MARGIN
         if found.gain.low > 0 or (as_good and cheaper):
-            kept.append(((-round(found.gain.value, 9), option.cost(option.over(places))), option, found))
+            kept.append(((-found.gain.value, option.cost(option.over(places))), option, found))
     if not kept:
         return Winner(None, told, f"nothing was surely better than {present.name}")
     _, option, found = min(kept, key=lambda one: one[0])
@@ -88,7 +97,7 @@ def compare(places: Sequence[int], one: Option, other: Option, least: int) -> Co
     both = [place for place in places if place in one.scores and place in other.scores]
     if len(both) >= least:
         gain = difference([one.scores[place] for place in both], [other.scores[place] for place in both])
-        return Compared(gain, len(both), True)
+        return Compared(exact(gain), len(both), True)
     mine, theirs = one.over(places), other.over(places)
     if len(mine) < least or len(theirs) < least:
         return None
@@ -112,4 +121,4 @@ def apart(scores: Sequence[float], others: Sequence[float]) -> Interval:
         mean(draw.choices(scores, k=len(scores))) - mean(draw.choices(others, k=len(others))) for _ in range(_RESAMPLES)
     )
     value = mean(scores) - mean(others)
-    return Interval(value, resampled[int(0.025 * _RESAMPLES)], resampled[int(0.975 * _RESAMPLES)])
+    return exact(Interval(value, resampled[int(0.025 * _RESAMPLES)], resampled[int(0.975 * _RESAMPLES)]))

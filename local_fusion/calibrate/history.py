@@ -2,12 +2,13 @@
 
 `NAME-N.json` (evidence), `NAME-N.md` (to read), `NAME-N.before.yaml` (the file as it was), and `kinds-NAME-N.json`
 where there is a table of kinds. Invariants: all of these are on the disk before `models.yaml` is replaced, in one
-piece; no two changes share a file; what is taken back has the bytes it had. A link to a configuration stays a link:
-what it leads to is changed.
+piece; no two changes share a file; what is taken back has the bytes it had, all of the file or, where the rest was
+edited since, the fusion's own lines. A link to a configuration stays a link: what it leads to is changed.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import re
@@ -21,7 +22,7 @@ import orjson
 
 import local_fusion
 from local_fusion.batch.files import write_atomically
-from local_fusion.calibrate.yaml_text import edited, without
+from local_fusion.calibrate.yaml_text import check_name, edited, lines_of, put_back, without
 from local_fusion.config import load_config, parse_config
 from local_fusion.config.kinds import KindTable
 from local_fusion.config.schema import FusionSettings
@@ -29,6 +30,7 @@ from local_fusion.errors import ConfigError, InputError
 
 FOLDER = "calibration"
 _NUMBER = re.compile(r"-(\d+)\.json$")
+_TOLD = ("name", "at", "action", "why", "before_sha256", "after_sha256")
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,11 @@ def own_file(source: Path | None) -> Path:
             f"(cp {source} models.yaml) and run the same command again, or name your own with --config"
         )
     return source
+
+
+def check_can_be_written(source: Path, name: str) -> None:
+    """Raises InputError where the fusion `name` is written such that its lines cannot be found."""
+    check_name(_text(source), source, name)
 
 
 def next_version(source: Path, name: str) -> int:
@@ -122,6 +129,7 @@ def apply(
         "config": source.name,
         "before_sha256": _digest(text),
         "after_sha256": _digest(changed),
+        "lines": lines_of(changed, source, name),
         **evidence,
     }
     files = {
@@ -154,22 +162,27 @@ def undo(source: Path, name: str) -> str:
     if _digest(text) == entry["after_sha256"]:
         restored, how = before, "byte for byte as it was"
     else:
-        restored, how = _fusion_back(source, name, text, before), "this fusion as it was, the rest as it is now"
+        restored, how = _fusion_back(source, name, text, before, entry.get("lines", ""))
     if restored != text:
         _replace(source, restored)
     write_atomically(last.path, _json(entry | {"undone_at": datetime.now(UTC).isoformat(timespec="seconds")}))
     return f"{source.name}: version {last.version} of {name} is taken back, {how}"
 
 
-def _fusion_back(source: Path, name: str, text: str, before: str) -> str:
-    """The fusion of an earlier file in a later one."""
+def _fusion_back(source: Path, name: str, text: str, before: str, lines: str) -> tuple[str, str]:
+    """The fusion of an earlier file in a later one, and how it came back. `lines`: as the change left them."""
     then, now = parse_config(before, source), parse_config(text, source)
+    how = "this fusion as it was, the rest as it is now"
     if name in then.fusions:
-        return edited(text, source, name, then.fusions[name])
+        if lines and lines.rstrip("\r\n") == lines_of(text, source, name).rstrip("\r\n"):
+            with contextlib.suppress(InputError):
+                return put_back(text, source, name, before), how
+        lost = "comments that went out with the change do not come back"
+        return edited(text, source, name, then.fusions[name]), f"{how}; {lost}"
     if name not in now.fusions:
-        return text
+        return text, how
     try:
-        return without(text, source, name)
+        return without(text, source, name), how
     except ConfigError:
         raise InputError(f"{name} cannot be taken out: something else in {source.name} names it") from None
 
@@ -200,7 +213,7 @@ def _replace(source: Path, text: str) -> None:
 def _read(path: Path) -> dict[str, Any]:
     try:
         entry = orjson.loads(path.read_bytes())
-        known = isinstance(entry["name"], str) and isinstance(entry["version"], int) and entry["after_sha256"]
+        known = all(isinstance(entry[key], str) for key in _TOLD) and isinstance(entry["version"], int)
     except (OSError, orjson.JSONDecodeError, KeyError, TypeError):
         known = False
     if not known:

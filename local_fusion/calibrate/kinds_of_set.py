@@ -75,16 +75,25 @@ def _within(trial: Trial, best: Trial) -> bool:
 def sort_items(items: Sequence[Item]) -> Sorted:
     """By the set's own kinds where it has some, else by likeness."""
     texts = [item.question for item in items]
-    given = [plain_name(item.kind) for item in items]
+    given = [item.kind.strip() for item in items]
     if len(set(given)) > 1 and all(given):
-        return by_given(texts, given)
+        names = plain_names(given)
+        return by_given(texts, [names[kind] for kind in given])
     return by_likeness(texts, 2 * LEAST_PROMPTS)
 
 
-def plain_name(kind: str) -> str:
-    """A set's name of a kind as the table may hold it."""
-    name = "".join(letter if letter.isascii() and letter.isalnum() else "-" for letter in kind).strip("-")
-    return name[:64]
+def plain_names(kinds: Sequence[str]) -> dict[str, str]:
+    """A set's names of its kinds as the table may hold them, each another: numbered where several come to the same."""
+    found: dict[str, str] = {}
+    for kind in dict.fromkeys(kinds):
+        plain = "".join(letter if letter.isascii() and letter.isalnum() else "-" for letter in kind).strip("-")
+        name = plain = plain[:64] or "kind"
+        number = 1
+        while name in found.values():
+            number += 1
+            name = f"{plain}-{number}"
+        found[kind] = name
+    return found
 
 
 def recipe_over(settings: FusionSettings, base: FusionSettings) -> dict[str, Any]:

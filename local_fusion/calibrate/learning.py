@@ -20,7 +20,7 @@ from local_fusion.calibrate.sorting import Sorted, by_likeness, table_of
 from local_fusion.calibrate.space import Space
 from local_fusion.calibrate.steps import Step, Tried
 from local_fusion.calibrate.verdicts import LEAST_KEPT, Report, part_of, report_of, winner_of
-from local_fusion.calibrate.ways import name_of, options_of, present_way
+from local_fusion.calibrate.ways import is_own, name_of, options_of, present_way
 from local_fusion.config.kinds import KindTable
 from local_fusion.config.schema import FusionSettings
 from local_fusion.errors import InputError
@@ -63,8 +63,11 @@ def learn(space: Space, prompts: Sequence[PastPrompt], marks: Marks, version: in
     options, graded = options_of(space, usable, marks, by_gpu)
     present = options.pop(present_way(space), None)
     notes = _notes(len(prompts), len(prompts) - len(usable), len(usable) - graded)
+    notes += _of_others(space, usable)
     unit = "GPU-seconds" if by_gpu else "tokens"
     nothing = Learnt(space.present, None, False, "", (), len(usable), graded, unit, notes)
+    if space.present.kinds is not None:
+        return replace(nothing, why=_taken_back_first(space.name))
     if present is None:
         way = name_of(present_way(space))
         return replace(nothing, why=f"no graded prompt was answered as fusion {space.name} answers now ({way})")
@@ -74,7 +77,8 @@ def learn(space: Space, prompts: Sequence[PastPrompt], marks: Marks, version: in
     for name, count in Counter(kinds.label).most_common():
         places = _places(kinds, name)
         winners[name] = winner_of(places, parts, present, list(options.values()))
-        steps.append(_step(name, count, places, present, options.values(), winners[name]))
+        shown = [option for option in options.values() if option.covers(places)]
+        steps.append(_step(name, count, places, present, shown, winners[name]))
     won = {name: one for name, one in winners.items() if one.option is not None}
     if not won:
         why = f"in none of {len(winners)} kinds did another recipe surely win; nothing is changed"
@@ -88,6 +92,13 @@ def learn(space: Space, prompts: Sequence[PastPrompt], marks: Marks, version: in
     table = _table(space, kinds, winners, report, version)
     settings = space.but(mode="auto")
     return Learnt(settings, table, True, why, tuple(steps), len(usable), graded, unit, notes, report)
+
+
+def _taken_back_first(name: str) -> str:
+    return (
+        f"fusion {name} answers by a table of kinds now, which is nothing to compare with; take the table back first "
+        f"(local-fusion calibrate --undo {name}, or take `kinds` out of it), then learn from all runs"
+    )
 
 
 def _served(report: Report) -> str:
@@ -154,6 +165,12 @@ def _step(
             tried.append(Tried(f"{option.name} ({len(over)} graded{apart})", accuracy, gain, option.cost(over), chosen))
     tried.sort(key=lambda one: -one.accuracy.value)
     return Step(f"Prompts of {name} ({count})", present.name, tuple(tried), found.why)
+
+
+def _of_others(space: Space, prompts: Sequence[PastPrompt]) -> tuple[str, ...]:
+    others = sum(not is_own(space, prompt) for prompt in prompts)
+    told = "past prompts were answered by other fusions, or with another judge or writer than now: of those only the"
+    return (f"{others:,} {told} members' own answers tell",) if others else ()
 
 
 def _notes(read: int, strange: int, ungraded: int) -> tuple[str, ...]:

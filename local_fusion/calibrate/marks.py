@@ -89,20 +89,31 @@ def same(question: str, right: str, text: str) -> bool:
     return any(one is not None and one.keys[0] is not None and one.keys[0] == one.keys[1] for one in found)
 
 
-def refuse_ambiguous(feedback: Mapping[str, Any], prompts: Sequence[PastPrompt]) -> None:
-    """Raises InputError where a word is of an id that different prompts have, such as a row's in several batches."""
-    asked: dict[str, str] = {}
+def refuse_ambiguous(feedback: Mapping[str, Any], prompts: Sequence[PastPrompt], marks: Marks) -> None:
+    """Raises InputError where a word is of an id that different prompts have, such as a row's in several batches, or
+    different answers to one prompt of which no right answer is known: it does not tell which of them it is about."""
+    asked: dict[str, PastPrompt] = {}
     for prompt in prompts:
         for name in prompt.ids:
-            if name in feedback and asked.setdefault(name, prompt.question) != prompt.question:
-                raise InputError(
-                    f"the feedback speaks of {name}, which is the id of different prompts in these runs; learn from "
-                    "one run at a time, or name answers by the id in their own body (chatcmpl-…)"
-                )
+            if name not in feedback:
+                continue
+            first = asked.setdefault(name, prompt)
+            if first.question != prompt.question:
+                raise _ambiguous(name, "prompts")
+            if first.text.strip() != prompt.text.strip() and not marks.knows(prompt):
+                raise _ambiguous(name, "answers to one prompt")
+
+
+def _ambiguous(name: str, what: str) -> InputError:
+    return InputError(
+        f"the feedback speaks of {name}, which is the id of different {what} in these runs; learn from one run at a "
+        "time, or name answers by the id in their own body (chatcmpl-…)"
+    )
 
 
 def read_feedback(path: Path) -> dict[str, dict[str, Any]]:
-    """The last word on each answer, by id (see the server's receipts). Raises InputError where there is none."""
+    """The last word on each answer, by id (see the server's receipts). Raises InputError where there is none, or where
+    the right answer in it is no text and no number."""
     found: dict[str, dict[str, Any]] = {}
     try:
         lines = path.read_bytes().splitlines()
@@ -114,7 +125,14 @@ def read_feedback(path: Path) -> dict[str, dict[str, Any]]:
         except orjson.JSONDecodeError:
             continue
         if isinstance(line, dict) and isinstance(line.get("id"), str) and line.get("rating") in ("up", "down"):
-            found[line["id"]] = line
+            found[line["id"]] = line if line.get("answer") is None else line | {"answer": _answer_of(path, line)}
     if not found:
         raise InputError(f"{path} holds no word of a user: lines of `id` and `rating` (up or down)")
     return found
+
+
+def _answer_of(path: Path, line: Mapping[str, Any]) -> str:
+    answer = line["answer"]
+    if isinstance(answer, bool) or not isinstance(answer, str | int | float):
+        raise InputError(f"{path}: the answer in the line on {line['id']} is no text and no number; write it as a text")
+    return str(answer)

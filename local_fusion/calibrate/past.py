@@ -5,8 +5,10 @@ Reads only; of a run's output only what its journal vouches for. Nothing of a pr
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,11 @@ from local_fusion.types import Sampling
 
 RUN, RECEIPTS = "run.json", "receipts"
 BY_KIND = "auto: a prompt of "
+_KIND = re.compile(rf"^{BY_KIND}.*table \d+\): ", re.DOTALL)
+_CERTAIN = re.compile(r"is certain \(.*so no one else was asked")
+_NO_VOTE = "the answers have no common value to vote on"
+_JUDGES = ("pick", "pair", "fold", "analyse", "guard")
+_NOT_ITS_FAULT = ("straggler", "aborted")
 MOST_PROMPTS = 50_000
 
 
@@ -37,10 +44,23 @@ class PastAnswer:
     cut: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Missed:
+    """A sample of a member that came to nothing. `failed`: by itself; else it was stopped before it was done."""
+
+    model: str
+    sample: int
+    failed: bool
+
+
 @dataclass(frozen=True)
 class PastPrompt:
-    """One answered prompt. `ids`: by which feedback may name it; `mode`, `panel`: how it was answered; `picked`: the
-    judge's choice among the answers; `rest`: tokens and GPU-seconds beside the panel's, `reads` those of the choice."""
+    """One answered prompt. `ids`: by which feedback may name it; `mode`, `panel`: how it was asked for; `picked`: the
+    judge's choice among these answers alone; `rest`: tokens and GPU-seconds beside the panel's, `reads` those of the
+    choice.
+
+    `fusion`, `judge`: None where not told; `writers`: those that wrote; `short`: not everyone had to answer to the end.
+    """
 
     ids: tuple[str, ...]
     question: str
@@ -51,6 +71,11 @@ class PastPrompt:
     picked: str | None
     rest: tuple[float, float]
     reads: tuple[float, float]
+    fusion: str | None = None
+    judge: str | None = None
+    writers: tuple[str, ...] = ()
+    missed: tuple[Missed, ...] = ()
+    short: bool = False
 
 
 def read_prompts(places: Sequence[Path]) -> list[PastPrompt]:
@@ -61,10 +86,28 @@ def read_prompts(places: Sequence[Path]) -> list[PastPrompt]:
     """
     found: list[PastPrompt] = []
     for place in dict.fromkeys(place.resolve() for place in places):
-        for prompt in _prompts(place):
-            found.append(prompt)
-            if len(found) == MOST_PROMPTS:
-                return found
+        found += _filled(list(islice(_prompts(place), MOST_PROMPTS - len(found))))
+    return found
+
+
+def _filled(prompts: list[PastPrompt]) -> list[PastPrompt]:
+    """What a receipt leaves open is as in the one before it of the same fusion; at the beginning, after it.
+
+    Whether anyone judged, and who was not waited for, comes of the answers: prompts must not be told apart by it.
+    """
+    return _as_before(_as_before(prompts)[::-1])[::-1]
+
+
+def _as_before(prompts: Iterable[PastPrompt]) -> list[PastPrompt]:
+    found, last = list[PastPrompt](), dict[tuple[str | None, str], PastPrompt]()
+    for prompt in prompts:
+        before = last.get((prompt.fusion, prompt.mode))
+        if before is not None:
+            panel = before.panel if prompt.short and set(prompt.panel) < set(before.panel) else prompt.panel
+            judge, writers = prompt.judge or before.judge, prompt.writers or before.writers
+            prompt = replace(prompt, panel=panel, judge=judge, writers=writers)
+        last[prompt.fusion, prompt.mode] = prompt
+        found.append(prompt)
     return found
 
 
@@ -135,8 +178,7 @@ def _of_receipts(path: Path) -> Iterator[PastPrompt]:
             line = orjson.loads(raw)
             said = [turn["content"] for turn in line["messages"] if turn["role"] == "user"]
             receipt = line["receipt"]
-            mode = "auto" if receipt["why"].startswith("auto") else receipt["mode"]
-            prompt = _prompt((line["id"],), said[-1] if said else None, receipt, line["text"], mode)
+            prompt = _prompt((line["id"],), said[-1] if said else None, receipt, line["text"])
         except (ValueError, KeyError, TypeError):
             continue
         if prompt is not None:
@@ -144,23 +186,45 @@ def _of_receipts(path: Path) -> Iterator[PastPrompt]:
 
 
 def _prompt(
-    ids: tuple[str, ...], question: str | None, receipt: Mapping[str, Any], text: str, mode: str
+    ids: tuple[str, ...], question: str | None, receipt: Mapping[str, Any], text: str, mode: str | None = None
 ) -> PastPrompt | None:
-    """None where it is not known what was asked, or nobody on the panel answered."""
+    """None where it is not known what was asked, or nobody on the panel answered. `mode`: of the run."""
     first = [one for one in receipt["responses"] if not one.get("round")]
     if not question or not first:
         return None
     calls = {(call["model"], call["sample"]): call for call in receipt["calls"] if call["stage"] == "panel"}
     answers = [_answer(one, calls.get((one["model"], one["sample"]), {})) for one in first]
-    missed = [one["model"] for one in receipt["failed_models"] if one["stage"] == "panel"]
+    missed = [_missed(one) for one in receipt["failed_models"] if one["stage"] == "panel"]
     choice = receipt.get("choice")
-    picked = receipt["responses"][choice["winner"]]["content"] if choice is not None else None
-    if receipt["why"].startswith(BY_KIND):
-        mode = receipt["mode"]
     others = [call for call in receipt["calls"] if call["stage"] != "panel"]
-    reads = [call for call in others if call["stage"] in ("pick", "pair")]
-    panel = tuple(dict.fromkeys([*(one.model for one in answers), *missed]))
-    return PastPrompt(ids, question, mode, panel, text, tuple(answers), picked, _effort(others), _effort(reads))
+    return PastPrompt(
+        ids=ids,
+        question=question,
+        mode=_mode(receipt) if mode is None or receipt["why"].startswith(BY_KIND) else mode,
+        panel=tuple(dict.fromkeys([*(one.model for one in answers), *(one.model for one in missed)])),
+        text=text,
+        answers=tuple(answers),
+        picked=first[choice["winner"]]["content"] if choice is not None and first == receipt["responses"] else None,
+        rest=_effort(others),
+        reads=_effort([call for call in others if call["stage"] in ("pick", "pair")]),
+        fusion=receipt.get("fusion"),
+        judge=next((call["model"] for call in others if call["stage"] in _JUDGES), None),
+        writers=tuple(dict.fromkeys(call["model"] for call in others if call["stage"] == "write")),
+        missed=tuple(missed),
+        short=bool(receipt.get("early_exit")) or _CERTAIN.search(receipt["why"]) is not None,
+    )
+
+
+def _mode(receipt: Mapping[str, Any]) -> str:
+    """The mode that was asked for, whatever it came to: a vote without a common value is a vote too."""
+    why = _KIND.sub("", receipt["why"])
+    if why.startswith(_NO_VOTE):
+        return "vote"
+    return "auto" if why.startswith("auto: ") and not why.startswith(BY_KIND) else str(receipt["mode"])
+
+
+def _missed(one: Mapping[str, Any]) -> Missed:
+    return Missed(one["model"], one.get("sample", 0), one.get("reason") not in _NOT_ITS_FAULT)
 
 
 def _answer(one: Mapping[str, Any], call: Mapping[str, Any]) -> PastAnswer:

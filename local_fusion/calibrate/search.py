@@ -56,7 +56,8 @@ async def search(space: Space, bench: Bench, steps: list[Step], most_samples: in
     found = await _findings(space, bench, roles, steps, alone, most_samples)
     bench.stage = "mode"
     by_mode = {mode: await roles.try_(mode, _settings(space, found, mode)) for mode in _modes(space)}
-    best = best_of([*by_mode.values(), present])
+    best = best_of([present, *by_mode.values()])
+    best = present if best.settings == present.settings else best
     why = f"{best.name}: {points(best.gain_over(present))} over the fusion as it is now"
     steps.append(step("Which mode?", present, [present, *by_mode.values()], best, why))
     if best is present and space.present.kinds is not None:

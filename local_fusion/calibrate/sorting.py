@@ -51,7 +51,7 @@ def by_given(texts: Sequence[str], given: Sequence[str]) -> Sorted:
 def by_likeness(texts: Sequence[str], least: int) -> Sorted:
     """Clusters of at least about `least` prompts, their number by silhouette; one kind where nothing parts them.
 
-    Spherical k-means over TF-IDF (Dhillon and Modha, 2001); silhouette: Rousseeuw, 1987.
+    Euclidean k-means on TF-IDF vectors of length 1; silhouette by cosine: Rousseeuw, 1987.
     """
     rarity = rarity_of(texts)
     vectors = [vector_of(text, rarity) for text in texts]

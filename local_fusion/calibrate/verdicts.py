@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from local_fusion.calibrate.bench import exact
 from local_fusion.calibrate.by_kind import LEAST_PROMPTS, Option, Winner, compare, told_of, winner
 from local_fusion.calibrate.steps import points
 from local_fusion.evaluate.intervals import Interval, difference
@@ -41,7 +42,12 @@ def part_of(question: str) -> int:
 
 def winner_of(places: Sequence[int], parts: Sequence[int], present: Option, options: Sequence[Option]) -> Winner:
     """The winner among one kind's prompts on the first part, if it is no worse on the second."""
-    found = winner(_of(places, parts, CHOOSE), present, options)
+    if not present.covers(places):
+        count = len(present.over(places))
+        why = f"{present.name} is known of only {count} graded prompts, which may be the easy ones"
+        return Winner(None, max(1, count), why)
+    usable = [option for option in options if option.covers(places)]
+    found = winner(_of(places, parts, CHOOSE), present, usable)
     if found.option is None:
         return found
     again = compare(_of(places, parts, KEEP), found.option, present, LEAST_KEPT)
@@ -96,7 +102,7 @@ def _measured(
     if told < LEAST_REPORTED:
         why = f"only {told} prompts kept for the report tell of the new recipes, {LEAST_REPORTED} are wanted"
         return False, f"{why}; learn again when more was run", None, len(mine)
-    gain, count = difference(mine, theirs), len(mine)
+    gain, count = exact(difference(mine, theirs)), len(mine)
     holds = gain.low > 0 or (gain.value >= 0 and spent < before)
     sure = gain.low > 0 or gain.value < 0
     words = points(gain) if sure else f"no sure difference ({100 * gain.low:+.1f} to {100 * gain.high:+.1f} points)"
@@ -112,7 +118,7 @@ def _observed(kinds: Mapping[str, Sequence[int]], won: Mapping[str, Option], pre
     if not told:
         return [], few
     total = sum(one.prompts for one in told.values())
-    mean = sum(one.gain.value * one.prompts for one in told.values()) / total
+    mean = round(sum(one.gain.value * one.prompts for one in told.values()) / total, 9)
     words = ", ".join(f"{name} {points(one.gain)}" for name, one in told.items())
     why = f"observed on different prompts, not measured on the same: {words}"
     why += f"; {few}" if len(told) < len(found) else ""

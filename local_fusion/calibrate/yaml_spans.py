@@ -42,6 +42,20 @@ def line_end(text: str, place: int) -> int:
     return len(text) if found < 0 else found + 1
 
 
+def behind_comments(text: str, place: int, column: int) -> int:
+    """`place`, which begins a line, or behind the last of the comments that follow there, at this column or deeper;
+    blank lines may be between."""
+    behind = place
+    while place < len(text):
+        line = text[place : (after := line_end(text, place))]
+        told = line.lstrip(" ")
+        if told.strip() and not (told.startswith("#") and len(line) - len(told) >= column):
+            break
+        place = after
+        behind = place if told.strip() else behind
+    return behind
+
+
 def comments_in(text: str, begin: int, end: int, *inside: Node) -> list[tuple[int, str]]:
     """Comments between two places, with theirs; `inside`: the nodes there, whose scalars may hold number signs."""
     scalars = [span for node in inside for span in _scalars(node)]

@@ -19,7 +19,16 @@ from ruamel.yaml.error import YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, SequenceNode
 
 from local_fusion.calibrate.yaml_lists import block_list, flow_list
-from local_fusion.calibrate.yaml_spans import CannotEdit, Edit, comments_in, end_of, line_end, line_start, spliced
+from local_fusion.calibrate.yaml_spans import (
+    CannotEdit,
+    Edit,
+    behind_comments,
+    comments_in,
+    end_of,
+    line_end,
+    line_start,
+    spliced,
+)
 from local_fusion.config import parse_config
 from local_fusion.config.schema import FusionSettings
 from local_fusion.errors import ConfigError, InputError
@@ -41,7 +50,7 @@ def edited(text: str, source: Path, name: str, wanted: FusionSettings, comment: 
     if name not in before.fusions:
         changed = spliced(text, [_addition(text, fusions, name, wanted, comment)])
     else:
-        node = next(value for key, value in fusions.value if key.value == name)
+        _, node = fusions.value[_place(fusions, source, name)]
         try:
             edits = _edits(text, node, before.fusions[name], wanted) if isinstance(node, MappingNode) else []
         except CannotEdit as why:
@@ -56,8 +65,7 @@ def without(text: str, source: Path, name: str) -> str:
     something else names it."""
     before = parse_config(text, source)
     fusions = _fusions(text, source)
-    pairs = fusions.value
-    place = next(number for number, (key, _) in enumerate(pairs) if key.value == name)
+    pairs, place = fusions.value, _place(fusions, source, name)
     key, value = pairs[place]
     if fusions.flow_style:
         begin = end_of(text, *pairs[place - 1]) if place else key.start_mark.index
@@ -72,6 +80,33 @@ def without(text: str, source: Path, name: str) -> str:
     parse_config(changed, source)
     _check(changed, source, {other: one for other, one in before.fusions.items() if other != name}, text)
     return changed
+
+
+def lines_of(text: str, source: Path, name: str) -> str:
+    """The lines of the fusion `name`, with what is said among them and right below; "" where it has none of its own."""
+    found = _span(text, source, name)
+    return "" if found is None else text[found[0] : found[1]]
+
+
+def put_back(text: str, source: Path, name: str, earlier: str) -> str:
+    """The text with the lines that the fusion `name` has in an earlier one. Raises InputError where it then does not
+    say what it said there, or the rest would change."""
+    then, now = parse_config(earlier, source), parse_config(text, source)
+    here, lines = _span(text, source, name), lines_of(earlier, source, name)
+    if here is None or not lines:
+        raise _refusal(source, TOUCHING)
+    if here[1] < len(text) and not lines.endswith("\n"):
+        lines += "\r\n" if "\r\n" in text else "\n"
+    changed = text[: here[0]] + lines + text[here[1] :]
+    _check(changed, source, {**now.fusions, name: then.fusions[name]}, text)
+    return changed
+
+
+def check_name(text: str, source: Path, name: str) -> None:
+    """Raises InputError where the lines of the fusion `name` (a new one's place) cannot be found in the text."""
+    fusions = _fusions(text, source)
+    if name in parse_config(text, source).fusions:
+        _place(fusions, source, name)
 
 
 def rendered(value: Any) -> str:
@@ -109,6 +144,28 @@ def _fusions(text: str, source: Path) -> MappingNode:
         if key.value == "fusions" and isinstance(value, MappingNode):
             return value
     raise _refusal(source, TOUCHING)
+
+
+def _place(fusions: MappingNode, source: Path, name: str) -> int:
+    """Number of the fusion among the entries. Raises InputError for a name that is not written as it is read."""
+    found = next((number for number, (key, _) in enumerate(fusions.value) if key.value == name), None)
+    if found is None:
+        raise InputError(
+            f"the lines of fusion {name!r} cannot be found in {source}: its name is read otherwise than it is written "
+            "(such as `on` or 0x10), or it comes in by `<<`; write the name in quotes and the fusion out, or give the "
+            "new fusion a name of its own with --name"
+        )
+    return found
+
+
+def _span(text: str, source: Path, name: str) -> tuple[int, int] | None:
+    """From where to where the fusion's own lines go; None where it shares them with others."""
+    fusions = _fusions(text, source)
+    pair = next((pair for pair in fusions.value if pair[0].value == name), None)
+    if pair is None or fusions.flow_style:
+        return None
+    start = pair[0].start_mark
+    return line_start(text, start.index), behind_comments(text, line_end(text, end_of(text, *pair)), start.column + 1)
 
 
 def _edits(text: str, node: MappingNode, present: FusionSettings, wanted: FusionSettings) -> list[Edit]:
@@ -221,7 +278,8 @@ def _addition(text: str, fusions: MappingNode, name: str, wanted: FusionSettings
     end = end_of(text, *fusions.value[-1])
     if fusions.flow_style:
         return end, end, f", {name}: {rendered(plain_settings(wanted))}"
-    place, outer = line_end(text, end), " " * fusions.value[0][0].start_mark.column
+    column = fusions.value[0][0].start_mark.column
+    place, outer = behind_comments(text, line_end(text, end), column), " " * column
     lines = [f"{outer}# {comment} {MARK}", f"{outer}{rendered(name)}:"]
     lines += [f"{outer}  {key}: {rendered(value)}" for key, value in plain_settings(wanted).items()]
     return place, place, "\n" + "\n".join(lines) + "\n"

@@ -50,7 +50,7 @@ def calibrate(
 ) -> None:
     """Find out who should judge, write and vote, and write the better fusion; or learn kinds from what was run."""
     from local_fusion.calibrate.calibration import Order
-    from local_fusion.calibrate.history import next_version, own_file
+    from local_fusion.calibrate.history import check_can_be_written, next_version, own_file
     from local_fusion.calibrate.space import Space
     from local_fusion.config import load_config
 
@@ -69,6 +69,8 @@ def calibrate(
         raise InputError(
             f"there is a fusion called {name!r}; choose another name, or calibrate it with --fusion {name}"
         )
+    if source is not None and not dry_run:
+        check_can_be_written(source, target)
     if runs or more or feedback is not None:
         from local_fusion.cli.learn import learn_from
 

@@ -40,8 +40,8 @@ def learn_from(
         raise InputError("nothing tells right from wrong: add --feedback FILE, or --set FILE with the right answers")
     words = read_feedback(feedback) if feedback is not None else {}
     prompts = read_prompts(runs)
-    refuse_ambiguous(words, prompts)
     marks = Marks(items.items if items is not None else (), words, grade)
+    refuse_ambiguous(words, prompts, marks)
     version = next_version(source, target) if source is not None else 1
     found = learn(space, prompts, marks, version)
     wanted = found.settings

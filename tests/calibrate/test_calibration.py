@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from calib_fakes import Member, bench_of, items_of, members, order_of, run, spac
 from local_fusion.calibrate.bench import Trial, best_of, no_worse
 from local_fusion.calibrate.calibration import FIT, HELD_OUT, decide
 from local_fusion.calibrate.evidence import evidence_of, page_of
+from local_fusion.calibrate.kinds_of_set import sort_items
 from local_fusion.calibrate.search import Proposal
 from local_fusion.errors import InputError
 from local_fusion.evaluate.items import Said
@@ -97,6 +99,29 @@ def test_what_cannot_be_graded_wins_nothing(
     assert told in why
 
 
+@pytest.mark.parametrize(("before", "after"), [([0.1, 0.1, 0.4], [0.3, 0.2, 0.1]), ([0.3, 0.2, 0.1], [0.1, 0.1, 0.4])])
+def test_the_noise_of_floats_decides_nothing(before: list[float], after: list[float]) -> None:
+    """Both come to 0.6: the one is neither better nor worse than the other."""
+    assert sum(a - b for a, b in zip(before, after, strict=True)) != 0
+    old = trial("before", [*before, 0.5], 10)
+    dearer, cheaper = trial("after", [*after, 0.5], 11), trial("after", [*after, 0.5], 9)
+    assert not decide(Proposal(dearer.settings, None, old, dearer), old, dearer, "tokens")[0]
+    assert decide(Proposal(cheaper.settings, None, old, cheaper), old, cheaper, "tokens")[0]
+    assert str(dearer.gain_over(old).value) == "0.0"
+
+
+async def test_at_a_tie_what_is_there_now_stays(tmp_path: Path) -> None:
+    """`auto` comes to the very same choices, at the same cost; so does best-of under another name."""
+    engines = members() | {"ann": Member("ann", "sums", likes="is 4"), "bob": Member("bob", "days", likes="is 7")}
+    space = space_of(panel=["ann", "bob"], judge="ann", mode="best-of")
+    found = await run(order_of(tmp_path, items_of(80, ("sums", "days")), space), engines)
+    assert not found.changes
+    assert found.settings == space.present
+    assert found.why == "nothing better than the present arrangement was found; nothing is changed"
+    mode = next(step for step in found.steps if step.question == "Which mode?")
+    assert [tried.name for tried in mode.tried if tried.chosen] == ["as it is now"]
+
+
 def test_trials_are_ranked_over_the_same_items() -> None:
     most, hides = trial("most", [1, 1, 1, 0], 9), trial("hides", [1, None, None, None], 1)
     assert best_of([hides, most]) is most
@@ -120,9 +145,23 @@ async def test_kinds_of_the_set_get_recipes_of_their_own(tmp_path: Path) -> None
     assert found.new.cost < found.old.cost
 
 
-async def test_pairs_are_judged_against_one_baseline(tmp_path: Path) -> None:
-    from dataclasses import replace
+@pytest.mark.parametrize(
+    ("kinds", "names"),
+    [
+        (("sums", "words", "days"), {"sums", "words", "days"}),
+        (("Größe", "Grüße", "Tage"), {"Gr--e", "Gr--e-2", "Tage"}),
+        (("数学", "文字", "日期"), {"kind", "kind-2", "kind-3"}),
+        (("a b", "a-b", "a-b-2"), {"a-b", "a-b-2", "a-b-2-2"}),
+    ],
+)
+def test_kinds_of_other_alphabets_stay_apart(kinds: tuple[str, ...], names: set[str]) -> None:
+    items = [replace(item, kind=kinds[number % 3]) for number, item in enumerate(items_of(90))]
+    found = sort_items(items)
+    assert set(found.centre) == names
+    assert all(len({found.label[place] for place in range(first, 90, 3)}) == 1 for first in range(3))
 
+
+async def test_pairs_are_judged_against_one_baseline(tmp_path: Path) -> None:
     items = [replace(item, match="pair") for item in items_of(6)]
     bench, store = bench_of(tmp_path, items, members())
     try:

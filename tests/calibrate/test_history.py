@@ -72,6 +72,82 @@ def test_what_was_edited_since_stays(source: Path) -> None:
     assert "# mine" in source.read_text()
 
 
+SAID = """models:
+  ann: {engine: scripted}
+  bob: {engine: scripted}
+  cyd: {engine: scripted}
+fusions:
+  trio:
+    panel:
+      - ann    # good at numbers
+      # bob costs little; agreed with Eve 3 May
+      - bob
+      - {model: cyd, weight: 2.5}  # tuned by hand
+    judge: cyd   # see wiki/judges
+    writer: [bob, ann]   # bob first, it knows our style
+    mode: merge
+    # no debate: too slow
+
+  # the other
+  other: {panel: [ann, bob]}  # short
+"""
+
+
+@pytest.mark.parametrize("newline", ["\n", "\r\n"])
+@pytest.mark.parametrize("turn", ["as they came", "the last first"])
+def test_comments_come_back_whatever_else_was_calibrated(source: Path, newline: str, turn: str) -> None:
+    before = SAID.replace("\n", newline).encode()
+    source.write_bytes(before)
+    change(source, panel=["ann", "cyd"], writer=[])
+    assert b"Eve" not in source.read_bytes()
+    other = load_config(source).fusions["other"].model_copy(update={"mode": "vote"})
+    apply(source, "other", other, EVIDENCE, "", None, "")
+    for name in ("trio", "other") if turn == "as they came" else ("other", "trio"):
+        assert "come back" not in undo(source, name)
+    assert source.read_bytes() == before
+
+
+def test_two_changes_of_a_fusion_come_back_with_one_of_another_between(source: Path) -> None:
+    source.write_text(SAID.rstrip("\n"))
+    change(source, panel=["ann", "cyd"])
+    other = load_config(source).fusions["other"].model_copy(update={"mode": "vote"})
+    apply(source, "other", other, EVIDENCE, "", None, "")
+    change(source, judge="ann", writer=[])
+    source.write_text(source.read_text() + "\n# mine\n")
+    for name in ("trio", "trio", "other"):
+        undo(source, name)
+    assert source.read_text() == SAID + "# mine\n"
+
+
+def test_where_the_fusion_itself_was_edited_since_it_says_what_is_lost(source: Path) -> None:
+    source.write_text(SAID)
+    change(source, panel=["ann", "cyd"])
+    source.write_text(source.read_text().replace("mode: merge", "mode: merge  # mine"))
+    assert "comments that went out with the change do not come back" in undo(source, "trio")
+    assert load_config(source).fusions["trio"].panel[1].model == "bob"
+    assert "# mine" in source.read_text()
+
+
+def test_lines_that_lean_on_what_has_changed_are_not_put_back(source: Path) -> None:
+    """The alias means another panel now: the fusion comes back by its settings."""
+    text = CONFIG.replace("  # the one", "  base: {panel: &p [ann, cyd, jed]}\n  # the one")
+    source.write_text(text.replace("panel: [ann, cyd, jed]  #", "panel: *p  #"))
+    change(source, panel=["ann"])
+    source.write_text(source.read_text().replace("&p [ann, cyd, jed]", "&p [ann, cyd]"))
+    undo(source, "trio")
+    assert [seat.model for seat in load_config(source).fusions["trio"].panel] == ["ann", "cyd", "jed"]
+    assert [seat.model for seat in load_config(source).fusions["base"].panel] == ["ann", "cyd"]
+
+
+@pytest.mark.parametrize("key", ["at", "action", "why", "before_sha256"])
+def test_what_is_no_evidence_of_a_change_is_a_sentence(source: Path, key: str) -> None:
+    change(source, judge="jed")
+    path = source.parent / "calibration" / "trio-1.json"
+    path.write_text(json.dumps({name: value for name, value in json.loads(path.read_text()).items() if name != key}))
+    with pytest.raises(InputError, match=r"trio-1.json is not the evidence of a change; move it out of calibration/"):
+        changes(source)
+
+
 def test_a_new_name_leaves_the_old_fusion_alone(source: Path) -> None:
     change(source, "better", judge="jed")
     assert load_config(source).fusions["trio"].judge == "bob"

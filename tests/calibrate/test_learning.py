@@ -193,10 +193,40 @@ def test_a_long_right_answer_of_a_user_marks_nothing_in_other_words() -> None:
 
 def test_feedback_on_an_id_that_different_prompts_have_is_refused() -> None:
     prompts = [prompt(1, "sums"), replace(prompt(1, "sums"), question="Another one?")]
-    refuse_ambiguous({"id-2": {}}, prompts)
-    refuse_ambiguous({"id-1": {}}, [prompts[0], prompts[0]])
+    refuse_ambiguous({"id-2": {}}, prompts, Marks())
+    refuse_ambiguous({"id-1": {}}, [prompts[0], prompts[0]], Marks())
     with pytest.raises(InputError, match="speaks of id-1, which is the id of different prompts"):
-        refuse_ambiguous({"id-1": {}}, prompts)
+        refuse_ambiguous({"id-1": {}}, prompts, Marks())
+
+
+def test_a_thumb_on_an_id_that_different_answers_have_is_refused() -> None:
+    """Two runs of one input: a row's id does not tell which of the answers the user saw."""
+    prompts = [prompt(1, "sums"), prompt(1, "sums", text="It is 7.")]
+    for answer in ({}, {"answer": "Rivers run to the sea. " * 40}):
+        words = {"id-1": {"id": "id-1", "rating": "up"} | answer}
+        with pytest.raises(InputError, match="speaks of id-1, which is the id of different answers to one prompt"):
+            refuse_ambiguous(words, prompts, Marks((), words))
+    refuse_ambiguous(words, [prompts[0], replace(prompts[0], text=f" {prompts[0].text}\n")], Marks((), words))
+    refuse_ambiguous(words, prompts, Marks(items_of(3, ("sums",)), words))
+    right = {"id-1": {"id": "id-1", "rating": "up", "answer": "4"}}
+    refuse_ambiguous(right, prompts, Marks((), right))
+
+
+@pytest.mark.parametrize("answer", ["4", "4.0", '"4"'])
+def test_a_right_answer_may_be_a_number(tmp_path: Path, answer: str) -> None:
+    (tmp_path / "feedback.jsonl").write_text(f'{{"id": "id-1", "rating": "down", "answer": {answer}}}\n')
+    marks = Marks((), read_feedback(tmp_path / "feedback.jsonl"))
+    assert marks.text(prompt(1, "sums"), "It is 4.") == 1.0
+    assert marks.text(prompt(1, "sums"), "It is 7.") == 0.0
+
+
+@pytest.mark.parametrize("answer", ["[4]", "true", '{"is": 4}'])
+def test_a_right_answer_that_is_neither_text_nor_number_is_refused(tmp_path: Path, answer: str) -> None:
+    (tmp_path / "feedback.jsonl").write_text(f'{{"id": "id-1", "rating": "down", "answer": {answer}}}\n')
+    with pytest.raises(InputError, match="the answer in the line on id-1 is no text and no number"):
+        read_feedback(tmp_path / "feedback.jsonl")
+    (tmp_path / "feedback.jsonl").write_text('{"id": "id-1", "rating": "down", "answer": null}\n')
+    assert not Marks((), read_feedback(tmp_path / "feedback.jsonl")).knows(prompt(1, "sums"))
 
 
 def test_what_is_only_cheaper_is_not_called_better() -> None:

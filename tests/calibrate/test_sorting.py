@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from local_fusion.calibrate.by_kind import LEAST_PROMPTS, Option, apart, winner
+from local_fusion.calibrate.by_kind import LEAST_PROMPTS, Option, apart, compare, winner
 from local_fusion.calibrate.sorting import by_given, by_likeness, rarity_of, table_of
 from local_fusion.config.kinds import kind_of
 
@@ -81,6 +81,15 @@ def option(name: str, right: int, count: int, cost: float, begin: int = 0) -> Op
 def test_a_recipe_is_kept_only_on_enough_evidence(other: Option, kept: bool) -> None:
     found = winner(range(2000), option("present", 30, 60, 10), [other])
     assert (found.option is not None) is kept, found.why
+
+
+def test_equal_means_are_no_gain() -> None:
+    """0.1 + 0.1 + 0.4 and 0.3 + 0.2 + 0.1, in floats a hair apart, for less."""
+    scores = [dict(enumerate(marks * 20)) for marks in ([0.3, 0.2, 0.1], [0.1, 0.1, 0.4])]
+    for mine, theirs in (scores, scores[::-1]):
+        found = compare(range(60), Option("one", {}, mine, mine), Option("other", {}, theirs, theirs), LEAST_PROMPTS)
+        assert found is not None
+        assert str(found.gain.value) == "0.0"
 
 
 def test_too_few_prompts_tell_nothing() -> None:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import local_fusion
-from local_fusion.calibrate.yaml_text import edited, without
+from local_fusion.calibrate.yaml_text import check_name, edited, without
 from local_fusion.config import FusionSettings, parse_config
 from local_fusion.errors import InputError
 
@@ -253,6 +253,43 @@ def test_the_shipped_file_changes_in_one_line() -> None:
     after = edited(text, HERE, "demo", wanted)
     changed = [(one, two) for one, two in zip(text.splitlines(), after.splitlines(), strict=True) if one != two]
     assert changed == [("    mode: merge", "    mode: best-of")]
+
+
+@pytest.mark.parametrize(
+    ("written", "name"),
+    [("on: {panel: [a, b]}", "True"), ("0x10:\n    panel: [a, b]", "16"), ("<<: {mine: {panel: [a, b]}}", "mine")],
+)
+def test_a_name_that_is_read_otherwise_than_it_is_written_is_a_sentence(written: str, name: str) -> None:
+    text = f"{MODELS}fusions:\n  {written}\n  g: {{panel: [a]}}\n"
+    wanted = parse_config(text).fusions[name].model_copy(update={"mode": "vote"})
+    told = f"the lines of fusion '{name}' cannot be found in models.yaml"
+    for edit in (lambda: edited(text, HERE, name, wanted), lambda: without(text, HERE, name)):
+        with pytest.raises(InputError, match=told):
+            edit()
+    with pytest.raises(InputError, match=told):
+        check_name(text, HERE, name)
+    check_name(text, HERE, "g")
+    check_name(text, HERE, "better")
+    assert parse_config(edited(text, HERE, "better", wanted)).fusions["better"] == wanted
+
+
+@pytest.mark.parametrize(
+    "behind",
+    [
+        "    # judge: c   (tried in May, worse)\n",
+        "    # judge: c\n\n    #   too slow\n  # end of f\n",
+        "    # judge: c",
+        "",
+    ],
+)
+def test_a_new_fusion_stands_behind_the_comments_of_the_last(behind: str) -> None:
+    for rest in ("\nruntime: {hosts: local}\n", "") if behind.endswith("\n") else ("",):
+        text = f"{MODELS}fusions:\n  f:\n    panel: [a, b]   # P\n{behind}{rest}"
+        after = edited(text, HERE, "better", parse_config(text).fusions["f"], "f, calibrated on s")
+        head = text.removesuffix(rest)
+        assert after.startswith(head.rstrip("\n") + "\n\n  # f, calibrated on s (local-fusion calibrate)\n  better:\n")
+        assert after.endswith(rest)
+        assert without(after, HERE, "better").strip() == text.strip()
 
 
 def test_an_anchor_that_others_need_is_not_torn_out() -> None:

@@ -65,6 +65,15 @@ def test_what_was_run_is_learnt_from(run: Run, tmp_path: Path) -> None:
     assert (tmp_path / "models.yaml").read_text() == CONFIG
 
 
+def test_a_fusion_whose_lines_cannot_be_found_is_refused_before_anything_is_run(run: Run, tmp_path: Path) -> None:
+    rows(tmp_path)
+    (tmp_path / "models.yaml").write_text(CONFIG.replace("  pair:", "  on:"))
+    done = run("calibrate", "--set", "sums.jsonl", "--samples", "1", "--fusion", "True")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "the lines of fusion 'True' cannot be found" in done.stderr
+    assert not (tmp_path / "evals").exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
