@@ -51,10 +51,17 @@ def identity_of_models(config: Config, models: Sequence[str]) -> dict[str, str]:
 def _deciding(config: Config, model: str) -> str:
     settings = config.models[model]
     folder = str(config.folder(model)) if settings.path else ""
-    chosen = settings.model_dump_json(
+    chosen = settings.model_copy(update={"vllm": _ordered(settings.vllm)}).model_dump_json(
         include={"engine", "reasoning_parser", "tool_parser", "vllm", "scripted", "digest"}
     )
     return f"{folder} {chosen}"
+
+
+def _ordered(value: Any) -> Any:
+    """`value` with the keys of every mapping in order: that of the file decides nothing."""
+    if isinstance(value, dict):
+        return {key: _ordered(value[key]) for key in sorted(value, key=str)}
+    return [_ordered(entry) for entry in value] if isinstance(value, list) else value
 
 
 def versions() -> dict[str, str]:

@@ -9,10 +9,11 @@ from local_fusion.batch.folder import RunFolder
 from local_fusion.batch.ids import IdSet, LineSet
 from local_fusion.batch.lines import no_rows, read_lines
 from local_fusion.batch.options import BatchOptions
-from local_fusion.batch.past import read_past
+from local_fusion.batch.past import Past, read_past
 from local_fusion.batch.progress import Summary
 from local_fusion.batch.rows import BadRow, Terms, read_rows
 from local_fusion.batch.tally import Tally, failure_tally, summary_of
+from local_fusion.errors import InputError
 from local_fusion.fusion.recipe import Recipe
 
 _TOLD_ROWS = 20
@@ -26,11 +27,24 @@ def check_run(source: Path, folder: Path, recipe: Recipe, options: BatchOptions)
     place = RunFolder(source, folder, recipe, options)
     try:
         past = read_past(folder)
+        check_retry(source, past, options)
     finally:
         place.release()
     if options.retry_failed and past.tally.failed:
         return True
     return any(line not in past.done for line, _ in islice(read_lines(source), options.limit))
+
+
+def check_retry(source: Path, past: Past, options: BatchOptions) -> None:
+    """Raises InputError where rows that failed lie beyond the limit: a retry drops every error there is."""
+    if not options.retry_failed or options.limit is None:
+        return
+    last = max((line for line, _ in islice(read_lines(source), options.limit)), default=0)
+    if past.last_failed > last:
+        raise InputError(
+            f"rows that failed lie beyond the first {options.limit} (one is line {past.last_failed}), and a retry is "
+            "of all that failed; leave --limit out, or raise it"
+        )
 
 
 def check_rows(source: Path, recipe: Recipe, options: BatchOptions) -> Summary:

@@ -12,6 +12,7 @@ from typing import Any, get_args
 
 import orjson
 
+from local_fusion.batch.folder import later_versions
 from local_fusion.batch.identity import differences, identity_of
 from local_fusion.batch.options import BatchOptions
 from local_fusion.batch.recorded import RecordedRow
@@ -56,7 +57,8 @@ def likely_causes(
     for identity in (before, today):
         identity["more"] = {name: value for name, value in identity["more"].items() if name in both}
     causes = [_setting(name) for name in differences(before, today)]
-    causes += _differing("version of", row.run.get("versions", {}), versions)
+    for noted in (row.run.get("versions", {}), *later_versions(row.run)):
+        causes += _differing("version of", noted, versions)
     if isinstance(result, Fused) and not row.failed:
         receipt = row.record["response"]["body"]["fusion"]
         causes += _differing("version of", receipt.get("versions", {}), result.receipt.versions)
@@ -87,15 +89,17 @@ def _differing(what: str, before: Mapping[str, str], now: Mapping[str, str]) -> 
 
 def _calls(row: RecordedRow, made: Mapping[str, Outcome]) -> list[Difference]:
     recorded = row.calls
+    seats = {call_id: _parts(call_id, outcome) for calls in (made, recorded) for call_id, outcome in calls.items()}
+    names = {call_id: f"the {stage} call of {seat}" for call_id, (stage, seat) in seats.items()}
     found = []
-    for call_id in sorted({*recorded, *made}, key=_place):
-        where = _name(call_id)
+    for call_id in sorted(seats, key=lambda call_id: _place(call_id, *seats[call_id])):
+        where = names[call_id]
         if call_id not in made:
-            others = [other for other in made if other not in recorded and _name(other) == where]
+            others = [other for other in made if other not in recorded and names[other] == where]
             told = "is another: what it is built on differs" if others else "is recorded, but was not asked this time"
             found.append(Difference(where, "the question", told))
         elif call_id not in recorded:
-            if not any(other not in made and _name(other) == where for other in recorded):
+            if not any(other not in made and names[other] == where for other in recorded):
                 found.append(Difference(where, "the question", "was asked this time, but is not recorded"))
         else:
             found += _outcomes(where, recorded[call_id], made[call_id])
@@ -233,18 +237,16 @@ def _message(body: Mapping[str, Any]) -> Mapping[str, Any]:
     return message
 
 
-def _parts(call_id: str) -> tuple[str, str]:
-    """Stage, and member with sample; a member's name and a row's id may hold slashes."""
-    pieces = call_id.split("/")[:-1]
-    place = max((at for at, piece in enumerate(pieces) if piece in get_args(Stage)), default=0)
-    return pieces[place], " sample ".join(("/".join(pieces[place + 1 : -1]), pieces[-1]))
+def _parts(call_id: str, outcome: Outcome) -> tuple[str, str]:
+    """Stage, and member with sample; a member's name and a row's id may hold slashes, and be the name of a stage."""
+    *pieces, sample, _ = call_id.split("/")
+    model = "" if isinstance(outcome, CallError) else outcome.model
+    head, found, _ = f"{'/'.join(pieces)}/".rpartition(f"/{model}/")
+    if model and found and head.rpartition("/")[2] in get_args(Stage):
+        return head.rpartition("/")[2], f"{model} sample {sample}"
+    place = max((at for at, piece in enumerate(pieces[:-1]) if piece in get_args(Stage)), default=0)
+    return pieces[place], f"{'/'.join(pieces[place + 1 :])} sample {sample}"
 
 
-def _place(call_id: str) -> tuple[int, str, str]:
-    stage, seat = _parts(call_id)
+def _place(call_id: str, stage: str, seat: str) -> tuple[int, str, str]:
     return (_ORDER.index(stage) if stage in _ORDER else len(_ORDER), seat, call_id)
-
-
-def _name(call_id: str) -> str:
-    stage, seat = _parts(call_id)
-    return f"the {stage} call of {seat}"

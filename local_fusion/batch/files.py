@@ -10,6 +10,7 @@ from pathlib import Path
 
 from local_fusion.errors import InputError, RunError
 
+LOCK = "lock"
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _held: set[tuple[int, int]] = set()  # POSIX locks do not keep their own process out
 
@@ -72,16 +73,30 @@ def write_error(path: Path, problem: OSError) -> RunError:
 
 def write_atomically(path: Path, data: bytes) -> None:
     """Replace `path` by `data`, whole or not at all, on the disk when this returns. Raises RunError."""
-    fresh = path.with_name(path.name + ".new")
     try:
-        with open(fresh, "wb", opener=_private) as handle:
-            handle.write(data)
-            handle.flush()
-            os.fsync(handle.fileno())
-        os.replace(fresh, path)
+        replace_whole(path, data)
     except OSError as problem:
         raise write_error(path, problem) from problem
     sync_folder(path.parent)
+
+
+def replace_whole(path: Path, data: bytes) -> None:
+    """Replace `path` by `data`, whole or not at all. Raises OSError, and then leaves nothing of its own behind."""
+    fresh = fresh_name(path)
+    with open(fresh, "wb", opener=_private) as handle:
+        try:
+            handle.write(data)
+            handle.flush()
+            os.fsync(handle.fileno())
+            os.replace(fresh, path)
+        except BaseException:
+            fresh.unlink(missing_ok=True)
+            raise
+
+
+def fresh_name(path: Path) -> Path:
+    """Where a file is written before it takes the place of `path`."""
+    return path.with_name(path.name + ".new")
 
 
 def sync_folder(folder: Path) -> None:
@@ -106,7 +121,7 @@ class FolderLock:
 
     def __init__(self, folder: Path) -> None:
         """Take the lock. Raises InputError where another run holds it or the folder cannot be written."""
-        path = folder / "lock"
+        path = folder / LOCK
         if path.exists() and _key(os.stat(path)) in _held:
             raise InputError(_taken(folder))
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -11,7 +12,7 @@ from typing import Any
 import orjson
 
 from local_fusion import __version__
-from local_fusion.batch.files import FolderLock, write_atomically
+from local_fusion.batch.files import LOCK, FolderLock, fresh_name, write_atomically
 from local_fusion.batch.identity import differences, digest_of, identity_of
 from local_fusion.batch.lines import digest_file, survey
 from local_fusion.batch.options import BatchOptions
@@ -22,6 +23,8 @@ from local_fusion.fusion.recipe import Recipe
 
 RUN = "run.json"
 FORMAT = 1
+WRITTEN = (OUTPUT, ERRORS, JOURNAL, RUN, fresh_name(Path(RUN)).name, LOCK)
+"""Names of the files that a run writes in its folder."""
 
 
 class RunFolder:
@@ -30,6 +33,7 @@ class RunFolder:
     def __init__(self, source: Path, folder: Path, recipe: Recipe, options: BatchOptions) -> None:
         """Make the folder, or check that it is of this input and these settings. Raises InputError or RunError."""
         self.path = folder
+        self._versions = _versions(options.versions)
         self._check_names(source)
         new = None if (folder / RUN).exists() else survey(source)
         self._lock = _lock(folder)
@@ -39,6 +43,11 @@ class RunFolder:
             self._lock.release()
             raise
         self.rows: int = self._run["input"]["rows"]
+
+    def note_versions(self) -> None:
+        """Rows are run in this session: beside the versions that ran the first ones, its own are noted."""
+        if self._versions not in (self._run.setdefault("versions", self._versions), *later_versions(self._run)):
+            self._run["later_versions"] = [*later_versions(self._run), self._versions]
 
     def write(self, status: str, tally: Tally, seconds: float, sessions: int) -> None:
         """Bring run.json up to date. Raises RunError."""
@@ -56,7 +65,7 @@ class RunFolder:
         self._lock.release()
 
     def _check_names(self, source: Path) -> None:
-        if source.resolve().parent == self.path.resolve() and source.name in (OUTPUT, ERRORS, JOURNAL, RUN):
+        if source.resolve().parent == self.path.resolve() and source.name in WRITTEN:
             raise InputError(f"{source} is a file this run writes; name another output folder")
 
     def _begin(self, source: Path, new: Any, recipe: Recipe, options: BatchOptions) -> dict[str, Any]:
@@ -64,7 +73,7 @@ class RunFolder:
         if (self.path / RUN).exists():
             run = self._read()
             self._compare(run, source, identity)
-            return run | {"limit": options.limit, "versions": _versions(options.versions)}
+            return run | {"limit": options.limit, "input": run["input"] | {"path": _written(source)}}
         for name in (OUTPUT, ERRORS, JOURNAL):
             if (self.path / name).exists():
                 raise InputError(
@@ -75,12 +84,12 @@ class RunFolder:
             "format": FORMAT,
             "status": "running",
             "started_at": _now(),
-            "input": {"path": str(source.resolve()), "sha256": found.sha256, "rows": found.rows},
+            "input": {"path": _written(source), "sha256": found.sha256, "rows": found.rows},
             "limit": options.limit,
             "mode": recipe.settings.mode,
             "config_digest": digest_of(identity),
             "identity": identity,
-            "versions": _versions(options.versions),
+            "versions": self._versions,
         }
 
     def _read(self) -> dict[str, Any]:
@@ -104,9 +113,24 @@ class RunFolder:
         if changed:
             more = f" and {len(changed) - 5} more" if len(changed) > 5 else ""
             raise InputError(
-                f"{self.path} is the folder of a run with other settings ({', '.join(changed[:5])}{more}); "
+                f"{self.path} is the folder of a run with other settings ({', '.join(map(_told, changed[:5]))}{more}); "
                 "name another output folder, or use the settings it was started with"
             )
+
+
+def later_versions(run: Mapping[str, Any]) -> list[dict[str, str]]:
+    """Versions of later sessions that ran rows, where they were others than those of the first."""
+    return list(run.get("later_versions", ()))
+
+
+def _written(source: Path) -> str:
+    """The path as JSON can hold it: bytes that are not UTF-8 are written as \\xNN."""
+    return os.fsencode(source.resolve()).decode("utf-8", "backslashreplace")
+
+
+def _told(name: str) -> str:
+    """A setting that differs, as a user knows it."""
+    return f"the engine settings of model {name.removeprefix('more.')}" if name.startswith("more.") else name
 
 
 def _lock(folder: Path) -> FolderLock:

@@ -85,14 +85,12 @@ def _split(handle: BufferedIOBase, max_bytes: int) -> Iterator[tuple[int, bytes 
     while line := handle.readline(max_bytes + 1):
         number += 1
         cut = len(line) > max_bytes and not line.endswith(b"\n")
-        if number == 1:
-            line = line.removeprefix(_BOM)
         if cut:
             while (rest := handle.readline(_CHUNK_BYTES)) and not rest.endswith(b"\n"):
                 pass
             yield number, None
             continue
-        line = line.strip(b" \t\r\n")
+        line = line.removeprefix(_BOM).strip(b" \t\r\n")  # of any line: files joined by cat have one within
         if line:
             yield number, line
 

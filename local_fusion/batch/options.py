@@ -10,6 +10,7 @@ from typing import Any
 from local_fusion.errors import InputError
 from local_fusion.types import Request
 
+_SEEDS = 2**63
 Ask = Callable[[str, Mapping[str, Any]], Request]
 """A row's id and chat body to its request; the same for the same row, always. Raises RequestError, or waits: never."""
 
@@ -21,7 +22,7 @@ class BatchOptions:
     limit: int | None = None
     """The first so many rows of the file; None: all."""
     seed: int = 0
-    """Root of every seed of rows that bring none."""
+    """Root of every seed of rows that bring none; 64 bits, with sign."""
     dry_run: bool = False
     """Check every row, start nothing, write nothing."""
     retry_failed: bool = False
@@ -49,3 +50,5 @@ class BatchOptions:
             value = getattr(self, name)
             if value is not None and value < least:
                 raise InputError(f"{name} is {value}; give at least {least}")
+        if not -_SEEDS <= self.seed < _SEEDS:
+            raise InputError(f"seed is {self.seed}; give a whole number from {-_SEEDS} to {_SEEDS - 1}")

@@ -32,6 +32,8 @@ class Past:
     journal_bytes: int = 0
     bytes_of: dict[str, int] = field(default_factory=lambda: {OUTPUT: 0, ERRORS: 0})
     retry_at: int = 0
+    last_failed: int = 0
+    """The last line of the input that ended as an error."""
 
 
 def read_past(folder: Path) -> Past:
@@ -92,6 +94,8 @@ def _end(past: Past, end: dict[str, Any], before_retry: bool) -> None:
     if end["to"] not in past.bytes_of:
         raise KeyError(end["to"])
     past.bytes_of[end["to"]] = end["at"]
+    if end["to"] == ERRORS:
+        past.last_failed = max(past.last_failed, line)
     past.done.add(line)
     if end["id"] is not None:
         past.ids.add(end["id"])
@@ -107,7 +111,14 @@ def _call_line(raw: bytes, path: Path, offset: int) -> int:
 
 def damaged(path: Path, offset: int) -> InputError:
     """The sentence for a journal that something else has changed."""
-    return InputError(
-        f"{path} is damaged at byte {offset}; name another output folder, or cut the file there "
-        f"(truncate -s {offset} {path.name}) to run again what was journaled later"
-    )
+    told = f"{path} is damaged at byte {offset}; name another output folder"
+    if not _is_retried_after(path, offset):
+        told += f", or cut the file there (truncate -s {offset} {path.name}) to run again what was journaled later"
+    return InputError(told)
+
+
+def _is_retried_after(path: Path, offset: int) -> bool:
+    """What stands before a retry vouches for errors that are gone: a journal cut there would be wrong."""
+    with open(path, "rb") as handle:
+        handle.seek(offset)
+        return any(_RETRY in raw for raw in handle)

@@ -11,10 +11,11 @@ import asyncio
 import logging
 import traceback
 from collections.abc import Awaitable, Callable, Coroutine
+from itertools import chain
 from pathlib import Path
 from typing import Any, Protocol
 
-from local_fusion.batch.check import check_rows, terms_of
+from local_fusion.batch.check import check_retry, check_rows, terms_of
 from local_fusion.batch.folder import RunFolder
 from local_fusion.batch.journal import Journal, journal_retry
 from local_fusion.batch.meter import Meter
@@ -59,16 +60,17 @@ async def run_batch(
         return await asyncio.to_thread(check_rows, source, recipe, options)
     place = await asyncio.to_thread(RunFolder, source, folder, recipe, options)
     try:
-        past = await asyncio.to_thread(_read_past, folder, options.retry_failed)
+        past = await asyncio.to_thread(_read_past, source, folder, options)
         run = _Run(source, place, past, engines, recipe, options, fuse_with)
         return await run.to_the_end(progress)
     finally:
         place.release()
 
 
-def _read_past(folder: Path, retry_failed: bool) -> Past:
+def _read_past(source: Path, folder: Path, options: BatchOptions) -> Past:
     past = read_past(folder)
-    if retry_failed and past.tally.failed:
+    check_retry(source, past, options)
+    if options.retry_failed and past.tally.failed:
         journal_retry(folder, past)
         past = read_past(folder)
     return past
@@ -92,9 +94,14 @@ class _Run:
         self._sessions = past.sessions + 1
         rows = place.rows if options.limit is None else min(place.rows, options.limit)
         self._meter = Meter(max(rows, past.tally.done), past.tally)
+        # An input that grows meanwhile is not read on: its new rows are of no known run.
+        left = read_rows(source, terms_of(source, recipe, options), past.done, past.ids, rows)
+        first = next(left, None)
+        self._rows = chain(() if first is None else (first,), left)
+        if first is not None:
+            place.note_versions()
         place.write("running", self._tally, 0.0, self._sessions)
         self._journal = Journal(place.path, past, options.journal_sync_s)
-        self._rows = read_rows(source, terms_of(source, recipe, options), past.done, past.ids, options.limit)
         self._stop = options.stop or asyncio.Event()
         self._in_flight = 0
         self._unfinished = 0
@@ -105,7 +112,7 @@ class _Run:
         status: Status | str = "failed"
         try:
             await self._work(progress)
-            status = "finished" if self._exhausted and not self._unfinished else "interrupted"
+            status = "finished" if self._is_all_done() else "interrupted"
         except asyncio.CancelledError:
             status = "interrupted"
             raise
@@ -119,6 +126,10 @@ class _Run:
         meter = self._meter
         done: Status = "finished" if status == "finished" else "interrupted"
         return summary_of(done, self._tally, meter.total, meter.resumed, meter.seconds, self._place.path)
+
+    def _is_all_done(self) -> bool:
+        """Whether every row has ended, be it while a stop was heard; takes a row that is left from the others."""
+        return not self._unfinished and (self._exhausted or next(self._rows, None) is None)
 
     async def _work(self, progress: Callable[[Progress], None] | None) -> None:
         """Workers until there is nothing left, a stop with its grace time is over, or a write has failed."""

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import TypeVar
 
-from local_fusion.engine import Engine, Engines, PassingEngine
+from local_fusion.engine import Engine, Engines, PassingEngine, Watch, current_watch, watched
 from local_fusion.types import Call, Completion, Delta, LabelCall, LabelRead
 
 AnyCall = TypeVar("AnyCall", Call, LabelCall)
@@ -44,17 +45,57 @@ class SerialEngine(PassingEngine):
         self._turn = turn
 
     async def generate(self, call: Call) -> Completion:
-        async with self._turn:
+        async with _taken(self._turn):
             return await self._engine.generate(_alone(call))
 
     async def stream(self, call: Call) -> AsyncGenerator[Delta | Completion, None]:
-        async with self._turn:
+        async with _taken(self._turn):
             async for item in self._engine.stream(_alone(call)):
                 yield item
 
     async def label_read(self, call: LabelCall) -> LabelRead:
-        async with self._turn:
+        async with _taken(self._turn):
             return await self._engine.label_read(_alone(call))
+
+
+@asynccontextmanager
+async def _taken(turn: asyncio.Lock) -> AsyncIterator[None]:
+    """The turn, once it is free. Waiting for it is none of the call's own time: its watch is told."""
+    watch = current_watch()
+    if watch is None:
+        async with turn:
+            yield
+        return
+    watch.waits(soon=True)
+    async with turn:
+        heard = _Heard(watch)
+        settling = asyncio.get_running_loop().call_soon(heard.settle)
+        try:
+            with watched(heard):
+                yield
+        finally:
+            settling.cancel()
+
+
+class _Heard:
+    """Passes on what is said behind the turn, where a call may have to wait once more: for a model that sleeps. Whoever
+    says nothing in the step in which it gets the call has it."""
+
+    def __init__(self, watch: Watch) -> None:
+        self._watch = watch
+        self._is_told = False
+
+    def waits(self, soon: bool) -> None:
+        self._is_told = True
+        self._watch.waits(soon)
+
+    def placed(self) -> None:
+        self._is_told = True
+        self._watch.placed()
+
+    def settle(self) -> None:
+        if not self._is_told:
+            self.placed()
 
 
 def _alone(call: AnyCall) -> AnyCall:

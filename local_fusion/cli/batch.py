@@ -50,6 +50,7 @@ def batch(
     config: ConfigOption = None,
 ) -> None:
     """Fuse every row of a file. Exit code 0: all good, 1: some rows failed, 2: wrong use, 75: interrupted."""
+    from local_fusion.batch.folder import WRITTEN
     from local_fusion.batch.options import BatchOptions
     from local_fusion.config import load_config
     from local_fusion.errors import InputError
@@ -71,7 +72,7 @@ def batch(
         identity=identity_of_models(loaded, recipe.settings.models),
         versions=versions(),
     )
-    tracer = None if dry_run else open_tracer(trace, trace_remote)
+    tracer = None if dry_run else open_tracer(trace, trace_remote, (source, *(folder / name for name in WRITTEN)))
     try:
         summary = asyncio.run(_batch(loaded, recipe, source, folder, options, serial, tracer))
     finally:

@@ -5,6 +5,7 @@ Exit codes: 0 all good, 1 some rows or the request failed, 2 wrong use, 75 inter
 
 from __future__ import annotations
 
+import asyncio
 import sys
 
 import typer
@@ -42,7 +43,7 @@ def main() -> None:
         print(f"local-fusion: {problem.message}", file=sys.stderr)
         code = 2 if isinstance(problem, UserError) else INTERRUPTED if isinstance(problem, RunError) else 1
         sys.exit(code)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, asyncio.CancelledError):  # the second signal of a run cancels it
         sys.exit(INTERRUPTED)
     except BrokenPipeError:
         sys.stderr.close()

@@ -35,7 +35,7 @@ class Agreement:
 
     def add(self, question: str, responses: Sequence[Mapping[str, Any]], final: str) -> bool | None:
         """One row; whether its members agree, None where that cannot be said."""
-        first = [one for one in responses if not one.get("round") and one["content"].strip()]
+        first = [one for one in responses if not one.get("round") and not one.get("sample") and one["content"].strip()]
         self.rows += 1
         reader = Reader(question)
         found = reader.compare([one["content"] for one in first]) if len(first) > 1 else None

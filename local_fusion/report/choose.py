@@ -33,7 +33,7 @@ class Draw:
         self._kept: list[tuple[int, Place]] = []
 
     def offer(self, place: Place) -> None:
-        entry = (-_hash(place.line), place)
+        entry = (-order(place.line), place)
         if len(self._kept) < self._size:
             heapq.heappush(self._kept, entry)
         elif entry > self._kept[0]:
@@ -72,12 +72,18 @@ class Choice:
 
     @property
     def shown(self) -> set[Place]:
-        return self._even.places.union(*(draw.places for draw in self._kinds.values()))
+        return self._even.places | self.particular
+
+    @property
+    def particular(self) -> set[Place]:
+        """Those shown because they ask for attention."""
+        return set[Place]().union(*(draw.places for draw in self._kinds.values()))
 
     @property
     def compared(self) -> set[Place]:
         return self._compared.places
 
 
-def _hash(line: int) -> int:
+def order(line: int) -> int:
+    """Lines in this order are an even draw, however few are taken from its beginning."""
     return int.from_bytes(blake2b(line.to_bytes(8, "big"), digest_size=8).digest(), "big")

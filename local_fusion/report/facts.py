@@ -12,13 +12,12 @@ import orjson
 
 from local_fusion.batch.past import ERRORS, OUTPUT
 from local_fusion.report.agreement import Agreement
-from local_fusion.report.choose import Choice, Place
+from local_fusion.report.choose import Choice, Place, order
 from local_fusion.report.effort import stage_and_model
-from local_fusion.report.folder import Run, conversation, open_run, prompts, read_line_at, records
+from local_fusion.report.folder import Asked, Run, open_run, prompts, read_line_at, records
 from local_fusion.report.history import History, read_history
 from local_fusion.report.page import BrowserRow
 from local_fusion.report.rows import answered, failed, size_of, under_way
-from local_fusion.types import Request
 
 PAGE_CHARS = 16_000_000
 """Characters of rows in one page, about."""
@@ -63,9 +62,19 @@ class Facts:
     left_out: int = 0
 
     @property
+    def ended(self) -> int:
+        """Rows that have ended, either way."""
+        return self.history.succeeded + self.history.failed
+
+    @property
+    def total(self) -> int:
+        """Rows of the run; those that an earlier session did beyond a smaller limit of today are of them."""
+        return max(self.run.rows, self.ended)
+
+    @property
     def rest(self) -> int:
         """Rows that have not ended."""
-        return max(0, self.run.rows - self.history.succeeded - self.history.failed)
+        return self.total - self.ended
 
 
 def facts_of(folder: Path, choice: Choice | None = None) -> Facts:
@@ -74,16 +83,17 @@ def facts_of(folder: Path, choice: Choice | None = None) -> Facts:
     history = read_history(run, choice)
     shown, compared = history.choice.shown, history.choice.compared
     opened = dict(sorted(history.open_rows.items())[:OPEN_ROWS])
-    asked = prompts(run, {place.line for place in shown | compared} | set(opened))
+    on_page = {place.line for place in shown} | set(opened)
+    asked = prompts(run, on_page | {place.line for place in compared}, on_page)
     facts = Facts(run, history)
-    listed: list[tuple[int, BrowserRow]] = []
+    listed: dict[int, BrowserRow] = {}
     for name in (OUTPUT, ERRORS):
         of_file = {place.ordinal: place for place in shown | compared if place.file == name}
         size = history.sizes[name] if history.bytes_read else None
         for ordinal, record in enumerate(records(run, name, size)):
             _one(facts, record, name, of_file.get(ordinal), shown, compared, asked, listed)
-    listed += [(line, _open_row(run, line, places, asked.get(line))) for line, places in opened.items()]
-    _list(facts, listed)
+    listed |= {line: _open_row(run, line, places, asked.get(line)) for line, places in opened.items()}
+    _list(facts, listed, {place.line for place in history.choice.particular} | set(opened))
     return facts
 
 
@@ -94,8 +104,8 @@ def _one(
     place: Place | None,
     shown: set[Place],
     compared: set[Place],
-    asked: Mapping[int, Request],
-    listed: list[tuple[int, BrowserRow]],
+    asked: Mapping[int, Asked],
+    listed: dict[int, BrowserRow],
 ) -> None:
     """Count one record, and keep it where it was drawn. One of another shape is noted and passed over."""
     try:
@@ -103,12 +113,12 @@ def _one(
             _count(facts, record["response"]["body"]["fusion"])
         if place is None:
             return
-        request = asked.get(place.line)
-        prompt = conversation(request.messages) if request else None
-        agree = _compare(facts, record, request) if name == OUTPUT and place in compared else None
+        known = asked.get(place.line)
+        prompt, question = (known.text, known.question) if known else (None, "")
+        agree = _compare(facts, record, question) if name == OUTPUT and place in compared else None
         if place in shown:
             row = answered(record, place.line, prompt, agree) if name == OUTPUT else failed(record, place.line, prompt)
-            listed.append((place.line, row))
+            listed[place.line] = row
     except (KeyError, TypeError, IndexError, AttributeError):
         told = f"some lines of {name} are of another shape and not counted here"
         if told not in facts.run.problems:
@@ -125,29 +135,30 @@ def _count(facts: Facts, fusion: Mapping[str, Any]) -> None:
     facts.seconds.add(fusion["seconds"])
 
 
-def _compare(facts: Facts, record: Mapping[str, Any], request: Request | None) -> bool | None:
+def _compare(facts: Facts, record: Mapping[str, Any], question: str) -> bool | None:
     body = record["response"]["body"]
-    said = [message.content for message in request.messages if message.role == "user"] if request else []
     final = body["choices"][0]["message"].get("content") or ""
-    return facts.agreement.add(said[-1] if said else "", body["fusion"]["responses"], final)
+    return facts.agreement.add(question, body["fusion"]["responses"], final)
 
 
-def _open_row(run: Run, line: int, places: list[int], request: Request | None) -> BrowserRow:
-    calls, row_id = [], request.id if request else f"line {line}"
+def _open_row(run: Run, line: int, places: list[int], known: Asked | None) -> BrowserRow:
+    calls, row_id = [], known.id if known else f"line {line}"
     for place in places:
         record = orjson.loads(read_line_at(run, place))
         calls.append((stage_and_model(record["id"], None)[0], record))
-    return under_way(row_id, line, conversation(request.messages) if request else None, calls)
+    return under_way(row_id, line, known.text if known else None, calls)
 
 
-def _list(facts: Facts, listed: list[tuple[int, BrowserRow]]) -> None:
-    chars = 0
-    for _, row in sorted(listed, key=lambda entry: entry[0]):
-        chars += size_of(row)
-        if chars > PAGE_CHARS:
-            facts.left_out += 1
-        else:
-            facts.rows.append(row)
+def _list(facts: Facts, listed: Mapping[int, BrowserRow], particular: set[int]) -> None:
+    """As many rows as the page takes, in the order of the input: those that ask for attention before the others."""
+    chars, taken = 0, []
+    for line in sorted(listed, key=lambda line: (line not in particular, order(line))):
+        size = size_of(listed[line])
+        if chars + size <= PAGE_CHARS:
+            chars += size
+            taken.append(line)
+    facts.rows += [listed[line] for line in sorted(taken)]
+    facts.left_out = len(listed) - len(taken)
 
 
 def _more(counts: dict[str, int], name: str) -> None:

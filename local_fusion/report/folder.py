@@ -12,11 +12,13 @@ from typing import Any
 
 import orjson
 
+from local_fusion.answers.text import QUESTION_CHARACTERS
 from local_fusion.batch.folder import RUN
 from local_fusion.batch.lines import digest_file, read_lines
 from local_fusion.batch.past import ERRORS, JOURNAL, OUTPUT
 from local_fusion.batch.rows import BadRow, Terms, read_row
 from local_fusion.errors import InputError
+from local_fusion.report.rows import cut
 from local_fusion.types import Message, Request, Sampling
 
 
@@ -37,6 +39,16 @@ class Run:
     @property
     def fusion(self) -> str:
         return str(self.about.get("identity", {}).get("fusion", "?"))
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """Of a row's request, what a report needs, however long it was: its id, the conversation as the page shows it
+    ("" where it does not), and the end of the last question, all that a comparer reads of it."""
+
+    id: str
+    text: str
+    question: str
 
 
 def open_run(path: Path) -> Run:
@@ -70,10 +82,11 @@ def records(run: Run, name: str, size: int | None) -> Iterator[dict[str, Any]]:
             return
 
 
-def prompts(run: Run, lines: set[int]) -> dict[int, Request]:
-    """The requests of these lines of the input; none where the input is gone or another, which is noted."""
+def prompts(run: Run, lines: set[int], shown: set[int]) -> dict[int, Asked]:
+    """What these lines of the input ask, with the text of those `shown`; nothing where the input is gone or another,
+    which is noted."""
     source = Path(run.about["input"]["path"])
-    found: dict[int, Request] = {}
+    found: dict[int, Asked] = {}
     if not lines:
         return found
     try:
@@ -85,7 +98,7 @@ def prompts(run: Run, lines: set[int]) -> dict[int, Request]:
             if line in lines:
                 request = request_of(line, raw, run)
                 if request is not None:
-                    found[line] = request
+                    found[line] = _asked(request, line in shown)
             if line >= last:
                 break
     except InputError:
@@ -97,6 +110,12 @@ def request_of(line: int, raw: bytes | None, run: Run) -> Request | None:
     """The request a line of the input stands for; None where it is none."""
     row = read_row(line, raw, Terms(run.fusion, 0, Sampling(), Path(run.about["input"]["path"]).name))
     return None if isinstance(row, BadRow) else row.request
+
+
+def _asked(request: Request, is_shown: bool) -> Asked:
+    said = next((message.content for message in reversed(request.messages) if message.role == "user"), "")
+    text = cut(conversation(request.messages)) if is_shown else ""
+    return Asked(request.id, text, said[-QUESTION_CHARACTERS:])
 
 
 def conversation(messages: tuple[Message, ...]) -> str:

@@ -14,7 +14,7 @@ SPAN_CHARS = 28
 
 
 def answered(record: Mapping[str, Any], line: int, prompt: str | None, agree: bool | None) -> BrowserRow:
-    """A line of output.jsonl. Raises KeyError or TypeError where it is none."""
+    """A line of output.jsonl; `prompt` as `cut` left it. Raises KeyError or TypeError where it is none."""
     body = record["response"]["body"]
     fusion, choice = body["fusion"], body["choices"][0]
     tags = _tags(fusion, agree)
@@ -31,7 +31,7 @@ def failed(record: Mapping[str, Any], line: int, prompt: str | None) -> BrowserR
     """A line of errors.jsonl. Raises KeyError or TypeError where it is none."""
     response = record["response"]
     error = response["body"]["error"] if response else record["error"]
-    groups = [_asked(prompt), Group("Error", (Part(error["code"], _cut(error["message"]), mark="bad"),))]
+    groups = [_asked(prompt), Group("Error", (Part(error["code"], cut(error["message"]), mark="bad"),))]
     members = response["body"].get("fusion", {}).get("failed_models", []) if response else []
     if members:
         groups.append(Group("Members that failed", tuple(map(_failure, members))))
@@ -45,9 +45,9 @@ def under_way(row_id: str, line: int, prompt: str | None, calls: Sequence[tuple[
     for stage, record in calls:
         if "completion" in record:
             said = record["completion"]
-            parts.append(Part(said["model"], _cut(said["text"] or ""), f"{stage}, {_written(said['tokens'])}"))
+            parts.append(Part(said["model"], cut(said["text"] or ""), f"{stage}, {_written(said['tokens'])}"))
         elif "error" in record:
-            parts.append(Part(stage, _cut(record["error"]["message"]), record["error"]["reason"], "bad"))
+            parts.append(Part(stage, cut(record["error"]["message"]), record["error"]["reason"], "bad"))
     groups = (_asked(prompt), Group("Calls that have ended", tuple(parts)))
     note = f"line {line} · {len(calls)} calls ended"
     return BrowserRow(row_id, note, ("not ended",), tuple(group for group in groups if group.parts))
@@ -74,7 +74,7 @@ def _tags(fusion: Mapping[str, Any], agree: bool | None) -> tuple[str, ...]:
 
 
 def _asked(prompt: str | None) -> Group:
-    return Group("Asked", (Part("prompt", _cut(prompt)),) if prompt is not None else ())
+    return Group("Asked", (Part("prompt", prompt),) if prompt is not None else ())
 
 
 def _panel(fusion: Mapping[str, Any], final: str) -> Group:
@@ -86,13 +86,13 @@ def _panel(fusion: Mapping[str, Any], final: str) -> Group:
         facts += ["cut"] if one.get("cut") else []
         facts += ["with reasoning"] if one.get("reasoning") else []
         text = one["content"] + (f"\n\n[reasoning]\n{one['reasoning']}" if one.get("reasoning") else "")
-        parts.append(Part(one["model"], _cut(text), ", ".join(facts), "chosen" if one["content"] == final else ""))
+        parts.append(Part(one["model"], cut(text), ", ".join(facts), "chosen" if one["content"] == final else ""))
     parts += [_failure(one) for one in fusion["failed_models"]]
     return Group("Panel", tuple(parts))
 
 
 def _failure(one: Mapping[str, Any]) -> Part:
-    return Part(one["model"], _cut(one["error"]), f"{one['reason']} ({one['stage']})", "bad")
+    return Part(one["model"], cut(one["error"]), f"{one['reason']} ({one['stage']})", "bad")
 
 
 def _analysis(analysis: Mapping[str, Any]) -> tuple[Part, ...]:
@@ -106,7 +106,7 @@ def _analysis(analysis: Mapping[str, Any]) -> tuple[Part, ...]:
         "unique insights": [f"{one['model']}: {one['insight']}" for one in analysis["unique_insights"]],
         "blind spots": list(analysis["blind_spots"]),
     }
-    return tuple(Part(name, _cut("\n".join(f"• {entry}" for entry in said))) for name, said in lists.items() if said)
+    return tuple(Part(name, cut("\n".join(f"• {entry}" for entry in said))) for name, said in lists.items() if said)
 
 
 def _final(fusion: Mapping[str, Any], choice: Mapping[str, Any]) -> Part:
@@ -119,7 +119,7 @@ def _final(fusion: Mapping[str, Any], choice: Mapping[str, Any]) -> Part:
     if verdict is not None:
         kept = "what was written" if verdict["kept"] == "written" else f"the answer of {verdict['against']}"
         facts.append(f"the guard kept {kept} (margin {verdict['margin']:+.2f})")
-    return Part(fusion["writer"], _cut(text.strip("\n")), ", ".join(facts), "good")
+    return Part(fusion["writer"], cut(text.strip("\n")), ", ".join(facts), "good")
 
 
 def _receipt(body: Mapping[str, Any], fusion: Mapping[str, Any]) -> Part:
@@ -133,7 +133,7 @@ def _receipt(body: Mapping[str, Any], fusion: Mapping[str, Any]) -> Part:
         )
     usage = body["usage"]
     meta = f"{usage['prompt_tokens']:,} prompt tokens, {usage['completion_tokens']:,} written, seed {fusion['seed']}"
-    return Part(fusion["mode"], _cut("\n".join(lines)), meta, "calls")
+    return Part(fusion["mode"], cut("\n".join(lines)), meta, "calls")
 
 
 def _span(call: Mapping[str, Any], seconds: float) -> str:
@@ -150,7 +150,8 @@ def _written(tokens: Mapping[str, int]) -> str:
     return f"{tokens['completion']} tokens written"
 
 
-def _cut(text: str) -> str:
+def cut(text: str) -> str:
+    """As much of a text as the page shows, and how much more there is."""
     if len(text) <= TEXT_CHARS:
         return text
     return f"{text[:TEXT_CHARS]}\n… {len(text) - TEXT_CHARS:,} more characters in the run's folder"

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from local_fusion.batch.files import write_atomically
+from local_fusion.batch.files import replace_whole
+from local_fusion.batch.folder import later_versions
 from local_fusion.batch.past import ERRORS, OUTPUT
 from local_fusion.errors import InputError
 from local_fusion.report import charts
@@ -45,7 +46,10 @@ def write_report(folder: Path, out: Path | None = None, choice: Choice | None = 
     if target.suffix != ".html" and target.exists():
         raise InputError(f"{target} is there already and no .html file; name another file with --out")
     content = run_page(facts_of(folder, choice))
-    write_atomically(target, content)
+    try:
+        replace_whole(target, content)
+    except OSError as problem:
+        raise InputError(f"cannot write {target}: {problem.strerror}; name another file with --out") from None
     return target
 
 
@@ -53,7 +57,7 @@ def run_page(facts: Facts) -> bytes:
     """The whole page."""
     about, history = facts.run.about, facts.history
     mode = str(about.get("mode", "?"))
-    title = f"{facts.run.fusion}: {facts.run.rows:,} rows"
+    title = f"{facts.run.fusion}: {facts.total:,} rows"
     state = STATES.get(str(about.get("status")), str(about.get("status")))
     source = Path(str(about["input"]["path"])).name
     lead = (
@@ -87,9 +91,9 @@ def _figures(facts: Facts) -> Html:
     history, timeline = facts.history, facts.history.effort.timeline
     sums = history.effort.by.values()
     written, prompt, cached = (sum(getattr(one, name) for one in sums) for name in ("completion", "prompt", "cached"))
-    done, middle, tail = history.succeeded + history.failed, facts.seconds.at(0.5), facts.seconds.at(0.95)
+    done, middle, tail = facts.ended, facts.seconds.at(0.5), facts.seconds.at(0.95)
     entries = [
-        ("answered", f"{history.succeeded:,}", f"of {facts.run.rows:,} rows"),
+        ("answered", f"{history.succeeded:,}", f"of {facts.total:,} rows"),
         ("failed", f"{history.failed:,}", _share(history.failed, done) + " of those that ended" if done else ""),
         ("tokens written", _short(written), f"{_short(prompt)} read, {_share(cached, prompt)} from cache"),
         ("calls", _short(sum(one.calls for one in sums)), f"{_short(sum(one.gpu_s for one in sums))} GPU-seconds"),
@@ -132,7 +136,9 @@ def _failures(facts: Facts) -> tuple[Html, ...]:
         told.append(charts.ranked("rows, by error", failed.failures, history.succeeded + history.failed))
     if members:
         told.append(charts.ranked("calls of members and judge, by reason", members, sum(members.values()), of="calls"))
-    return tuple(told) or (paragraph("Nothing: every row that ended has an answer, and every member gave its own."),)
+    if not told and history.bytes_read:
+        told.append(paragraph("Nothing: every row that ended has an answer, and every member gave its own."))
+    return tuple(told)
 
 
 def _time(facts: Facts) -> tuple[Html, ...]:
@@ -261,7 +267,6 @@ def _settings(facts: Facts) -> tuple[Html, ...]:
         f"{seat['model']} ×{seat['samples']}" if seat.get("samples", 1) > 1 else seat["model"]
         for seat in identity.get("panel", ())
     )
-    versions = ", ".join(f"{name} {version}" for name, version in about.get("versions", {}).items())
     rows = [
         ("panel", seats),
         ("judge", settings.get("judge") or (identity.get("panel") or [{"model": "?"}])[0]["model"]),
@@ -270,14 +275,21 @@ def _settings(facts: Facts) -> tuple[Html, ...]:
         ("templates", identity.get("templates", "?")),
         ("settings", str(about.get("config_digest", "?"))[:16]),
         ("input", f"{about['input']['path']} (sha256 {str(about['input'].get('sha256'))[:16]})"),
-        ("versions", versions),
+        ("versions", _versions(about.get("versions", {}))),
     ]
+    rows += [("versions of a later session", _versions(later)) for later in later_versions(about)]
     rows += [(f"weights of {model}", digest) for model, digest in identity.get("weights", {}).items()]
     return (table(("setting", "value"), rows, words=(0, 1)),)
 
 
+def _versions(noted: Mapping[str, str]) -> str:
+    return ", ".join(f"{name} {version}" for name, version in noted.items())
+
+
 def _word(facts: Facts) -> str:
-    listed, ended = len(facts.rows), facts.history.succeeded + facts.history.failed + len(facts.history.open_rows)
+    if not facts.history.bytes_read:
+        return "Rows are listed by the run's journal, and nothing of it could be read."
+    listed, ended = len(facts.rows), facts.ended + len(facts.history.open_rows)
     if listed >= ended:
         return f"All {listed:,} rows that have begun, in the order of the input."
     more = f" {facts.left_out:,} rows drawn are left out: the page would be too large." if facts.left_out else ""

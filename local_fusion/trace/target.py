@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,16 +23,14 @@ class Collector:
     endpoint: str
 
 
-def read_target(target: str, remote: bool = False) -> Path | Collector:
+def read_target(target: str, remote: bool = False, taken: Iterable[Path] = ()) -> Path | Collector:
     """A file, or the address of a collector where `target` holds "://".
 
-    Raises InputError for what is no plain http address, and for one beyond this machine unless `remote`.
+    Raises InputError for what is neither a file nor a new name, for one of the files `taken`, for what is no plain
+    http address, and for one beyond this machine unless `remote`.
     """
     if "://" not in target:
-        file = Path(target)
-        if not file.parent.is_dir() or file.is_dir():
-            raise InputError(f"--trace: {target} cannot be written; name a file in a folder that exists")
-        return file
+        return _file(target, taken)
     match = _ENDPOINT.fullmatch(target)
     if match is None:
         raise InputError("--trace: this is no plain address; write http://127.0.0.1:4318, or name a file")
@@ -42,3 +41,21 @@ def read_target(target: str, remote: bool = False) -> Path | Collector:
         )
     path = match["path"] or "/"
     return Collector(match["origin"] + (TRACES_PATH if path == "/" else path))
+
+
+def _file(target: str, taken: Iterable[Path]) -> Path:
+    file = Path(target)
+    if not file.parent.is_dir() or file.is_dir():
+        raise InputError(f"--trace: {target} cannot be written; name a file in a folder that exists")
+    if file.exists() and not file.is_file():
+        raise InputError(f"--trace: {target} is no file but a pipe or device; name a file")
+    if any(_is_same(file, other) for other in taken):
+        raise InputError(f"--trace: {target} is a file of the run itself; name another file")
+    return file
+
+
+def _is_same(file: Path, other: Path) -> bool:
+    """By whatever name or link; also of files that are not there yet."""
+    if file.exists() and other.exists():
+        return file.samefile(other)
+    return file.resolve() == other.resolve()

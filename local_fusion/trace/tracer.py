@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from local_fusion.engine import Engines
@@ -58,14 +60,15 @@ class Tracer:
         self._outlet.close()
 
 
-def open_tracer(target: str | None, remote: bool = False) -> Tracer | None:
+def open_tracer(target: str | None, remote: bool = False, taken: Iterable[Path] = ()) -> Tracer | None:
     """A tracer to the file or collector `target`; None for None.
 
-    `remote` allows a collector beyond this machine. Raises InputError, or RunError where a file cannot be opened.
+    `remote` allows a collector beyond this machine; `taken`: files that spans must not go to. Raises
+    InputError, or RunError where a file cannot be opened.
     """
     if target is None:
         return None
-    where = read_target(target, remote)
+    where = read_target(target, remote, taken)
     from local_fusion.trace.outlets import CollectorOutlet, FileOutlet
 
     return Tracer(CollectorOutlet(where) if isinstance(where, Collector) else FileOutlet(where))

@@ -19,10 +19,12 @@ import pytest
 from batch_fakes import logged, read_lines, recipe_for, scripted_engines, small_fuse, write_rows
 
 from local_fusion.batch.check import check_run
-from local_fusion.batch.files import AppendFile, FolderLock, write_error
+from local_fusion.batch.files import AppendFile, FolderLock, write_atomically, write_error
 from local_fusion.batch.options import BatchOptions
 from local_fusion.batch.run import run_batch
+from local_fusion.config import parse_config
 from local_fusion.errors import InputError, RunError
+from local_fusion.runtime import identity_of_models
 
 RECIPE = recipe_for()
 QUICK = BatchOptions(journal_sync_s=0.01)
@@ -225,6 +227,80 @@ async def test_failed_rows_are_left_for_a_retry_only(tmp_path):
     await run(source, folder, scripted_engines("fail_rate: 1.0"))
     assert not check_run(source, folder, RECIPE, QUICK)
     assert check_run(source, folder, RECIPE, replace(QUICK, retry_failed=True))
+
+
+async def test_a_retry_that_a_limit_would_cut_short_is_refused_and_drops_nothing(tmp_path):
+    source, folder = write_rows(tmp_path / "in.jsonl", 5), tmp_path / "out"
+    await run(source, folder, scripted_engines("fail_rate: 1.0"))
+    retry = replace(QUICK, retry_failed=True, limit=2)
+    with pytest.raises(InputError, match=r"lie beyond the first 2 \(one is line 5\)"):
+        check_run(source, folder, RECIPE, retry)
+    with pytest.raises(InputError, match="leave --limit out, or raise it"):
+        await run(source, folder, options=retry)
+    assert len(read_lines(folder / "errors.jsonl")) == 5
+    assert (await run(source, folder, options=replace(retry, limit=5))).succeeded == 5
+
+
+async def test_a_limit_that_holds_every_failed_row_may_stand_beside_a_retry(tmp_path):
+    source, folder = write_rows(tmp_path / "in.jsonl", 5), tmp_path / "out"
+    await run(source, folder, scripted_engines("fail_rate: 1.0"), replace(QUICK, limit=2))
+    await run(source, folder)
+    assert (await run(source, folder, options=replace(QUICK, retry_failed=True, limit=2))).succeeded == 5
+
+
+def identity_with(vllm: str) -> dict[str, str]:
+    text = f"models:\n  m: {{path: /m, vllm: {vllm}}}\nfusions:\n  f: {{panel: [m], mode: best-of}}\n"
+    return identity_of_models(parse_config(text), ["m"])
+
+
+async def test_the_order_of_engine_settings_decides_nothing_and_their_values_are_named(tmp_path):
+    settings = identity_with("{max_model_len: 2048, max_num_seqs: 8, more: {a: 1, b: [{c: 2, d: 3}]}}")
+    assert settings == identity_with("{more: {b: [{d: 3, c: 2}], a: 1}, max_num_seqs: 8, max_model_len: 2048}")
+    other = identity_with("{max_model_len: 1024, max_num_seqs: 8}")
+    assert settings != other
+    source, folder = write_rows(tmp_path / "in.jsonl", 2), tmp_path / "out"
+    await run(source, folder, options=replace(QUICK, identity=settings))
+    with pytest.raises(InputError, match=r"other settings \(the engine settings of model m\)"):
+        await run(source, folder, options=replace(QUICK, identity=other))
+
+
+async def test_an_input_whose_name_is_no_utf_8_is_run(tmp_path):
+    source = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.jsonl"))
+    write_rows(source, 2)
+    for _ in range(2):
+        assert (await run(source, tmp_path / "out")).succeeded == 2
+    assert json.loads((tmp_path / "out" / "run.json").read_text())["input"]["path"] == f"{tmp_path}/caf\\xe9.jsonl"
+
+
+@pytest.mark.parametrize("seed", [2**63, -(2**63) - 1])
+def test_a_seed_of_more_than_64_bits_is_refused(seed):
+    BatchOptions(seed=2**63 - 1)
+    BatchOptions(seed=-(2**63))
+    with pytest.raises(InputError, match=f"seed is {seed}; give a whole number from -9223372036854775808 to"):
+        BatchOptions(seed=seed)
+
+
+def test_a_file_that_cannot_be_replaced_leaves_nothing_behind(tmp_path):
+    (tmp_path / "run.json").mkdir()
+    with pytest.raises(RunError, match="cannot write"):
+        write_atomically(tmp_path / "run.json", b"x")
+    assert [path.name for path in tmp_path.iterdir()] == ["run.json"]
+
+
+async def test_a_journal_with_a_later_retry_is_not_to_be_cut(tmp_path):
+    """Ends before the retry vouch for errors that were written over since."""
+    source, folder = write_rows(tmp_path / "in.jsonl", 3), tmp_path / "out"
+    await run(source, folder, scripted_engines("fail_rate: 1.0"))
+    await run(source, folder, options=replace(QUICK, retry_failed=True))
+    journal = folder / "journal.jsonl"
+    whole = journal.read_bytes()
+    early, late = whole.index(b'{"end":'), whole.rindex(b'{"end":')
+    assert early < whole.index(b'{"retry":') < late
+    for place, is_advised in ((early, False), (late, True)):
+        journal.write_bytes(whole[:place] + b"\0" + whole[place + 1 :])
+        with pytest.raises(InputError, match=f"is damaged at byte {place}; name another output folder") as caught:
+            await run(source, folder)
+        assert ("truncate" in caught.value.message) is is_advised
 
 
 def test_a_sync_never_passes_over_what_came_while_another_was_under_way(tmp_path: Path):

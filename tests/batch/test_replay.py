@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,13 +18,14 @@ from local_fusion.batch.run import run_batch
 from local_fusion.batch.serial import SerialEngines
 from local_fusion.config import Config, parse_config
 from local_fusion.config.kinds import KindTable
-from local_fusion.engine import Engine, PassingEngine
+from local_fusion.engine import Engine, PassingEngine, current_watch
 from local_fusion.engines.scripted import ScriptedEngine
 from local_fusion.errors import ConfigError, FusionError, InputError
+from local_fusion.fusion.fuse import fuse
 from local_fusion.fusion.recipe import make_recipe
 from local_fusion.prompts import load_prompts
 from local_fusion.runtime import recipe_of
-from local_fusion.types import MODES, LabelCall, LabelRead, Message, Sampling
+from local_fusion.types import MODES, Call, Completion, LabelCall, LabelRead, Message, Request, Sampling
 
 ROWS = (
     {"id": "org/panel/one", "prompt": "How much is 3 times 4?"},
@@ -189,6 +191,40 @@ async def test_a_run_that_did_without_its_table_of_kinds_is_replayed_without(tmp
     assert likely_causes(row, recipe, BatchOptions(), {}, FusionError("", "x")) == []
 
 
+async def test_a_model_called_like_a_stage_is_told_by_its_name(tmp_path: Path) -> None:
+    def config(answer: str) -> Config:
+        return parse_config(
+            f"models:\n  write: {{engine: scripted, scripted: {{answers: ['{answer}']}}}}\n"
+            "  a/pick: {engine: scripted, scripted: {answers: ['It is 4.']}}\n"
+            "fusions:\n  f: {panel: [write, a/pick], mode: vote}\n"
+        )
+
+    source, before = tmp_path / "rows.jsonl", config("It is 4.")
+    source.write_text('{"id": "x", "prompt": "2 + 2?"}\n')
+    recipe = make_recipe("f", before.fusions["f"], before.models)
+    await run_batch(source, tmp_path / "run", engines_of(before), recipe, BatchOptions())
+    row = find_row(tmp_path / "run", "x")
+    broken = engines_of(before) | {
+        "a/pick": ScriptedEngine("a/pick", config_of(bob="fail_rate: 1.0").models["bob"].scripted)
+    }
+    for engines, where in (
+        (engines_of(config("It is 5.")), "the panel call of write sample 0"),
+        (broken, "the panel call of a/pick sample 0"),
+    ):
+        found = compare(row, await replay(request_again(row, recipe), recipe, engines))
+        assert found[0].where == where
+
+
+async def test_versions_of_later_sessions_are_causes_too(tmp_path: Path) -> None:
+    recorded = find_row(await make_run(tmp_path), "two")
+    config = config_of()
+    recipe = recipe_again(recorded, config.models, None)
+    same = BatchOptions(seed=7, identity=dict.fromkeys(config.models, "as it was"))
+    run = {**recorded.run, "versions": {"vllm": "1"}, "later_versions": [{"vllm": "2"}]}
+    causes = likely_causes(replace(recorded, run=run), recipe, same, {"vllm": "2"}, FusionError("", "x"))
+    assert causes == ["version of vllm: 1 then, 2 now"]
+
+
 class Contrary(PassingEngine):
     """Reads labels the other way round, or a hair from what they were."""
 
@@ -304,3 +340,39 @@ async def test_serial_engines_have_one_call_under_way_and_share_no_prefix() -> N
     assert most == 1
     assert len({call.cache_salt for call in seen}) == 16
     assert "three" not in engines
+
+
+class Dozing(PassingEngine):
+    """Wakes up before each call, and tells its watch, as a model does that takes turns on the GPUs."""
+
+    async def generate(self, call: Call) -> Completion:
+        watch = current_watch()
+        assert watch is not None
+        watch.waits(soon=True)
+        await asyncio.sleep(0.4)
+        watch.placed()
+        return await super().generate(call)
+
+
+@pytest.mark.parametrize("front", [PassingEngine, Dozing])
+async def test_waiting_for_the_turn_uses_nothing_of_a_calls_time(front: Callable[[Engine], Engine]) -> None:
+    models = "".join(
+        f"  {name}: {{engine: scripted, scripted: {{answers: ['It is 4.'], delay_s: 0.15}}}}\n" for name in "abcd"
+    )
+    fusion = "{panel: [a, b, c, d], mode: vote, early_exit: false, member_timeout_s: 0.35}"
+    config = parse_config(f"models:\n{models}fusions:\n  f: {fusion}\n")
+    engines = SerialEngines({name: front(engine) for name, engine in engines_of(config).items()})
+    recipe = make_recipe("f", config.fusions["f"], config.models)
+    fused = await fuse(Request("r", (Message("user", "2 + 2?"),)), recipe, engines)
+    assert [answer.model for answer in fused.receipt.answers] == list("abcd")
+    assert fused.receipt.failures == ()
+
+
+async def test_a_call_that_has_its_turn_still_has_its_limit() -> None:
+    models = "".join(
+        f"  {name}: {{engine: scripted, scripted: {{delay_s: {s}}}}}\n" for name, s in (("a", 0.2), ("b", 9))
+    )
+    config = parse_config(f"models:\n{models}fusions:\n  f: {{panel: [a, b], mode: vote, member_timeout_s: 0.4}}\n")
+    recipe = make_recipe("f", config.fusions["f"], config.models)
+    fused = await fuse(Request("r", (Message("user", "2 + 2?"),)), recipe, SerialEngines(engines_of(config)))
+    assert [(failure.model, failure.reason) for failure in fused.receipt.failures] == [("b", "timeout")]

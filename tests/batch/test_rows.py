@@ -182,6 +182,14 @@ def test_a_byte_order_mark_is_no_part_of_the_first_row(tmp_path):
     assert isinstance(rows_of(path)[0], Row)
 
 
+def test_a_byte_order_mark_within_files_joined_is_no_part_of_a_row(tmp_path):
+    path = tmp_path / "in.jsonl"
+    path.write_bytes(b'{"id":"a","prompt":"1"}\n\xef\xbb\xbf{"id":"b","prompt":"2"}\n\xef\xbb\xbf\n\xef\xbb\xbfplain\n')
+    assert [(row.line, row.id) for row in rows_of(path)] == [(1, "a"), (2, "b"), (4, "line-4")]
+    assert rows_of(path)[2].request.messages == (Message("user", "plain"),)
+    assert survey(path).rows == 3
+
+
 def test_a_line_over_the_cap_is_one_bad_row_and_the_rest_goes_on(tmp_path):
     path = tmp_path / "in.txt"
     path.write_bytes(b"short\n" + b"x" * 3_000 + b"\nshort too\n" + b"y" * 2_000)
@@ -238,8 +246,8 @@ def test_any_bytes_are_one_row_each(tmp_path_factory, content):
     path.write_bytes(content)
     expected = [
         number
-        for number, line in enumerate(content.removeprefix(b"\xef\xbb\xbf").split(b"\n"), 1)
-        if line.strip(b" \t\r\n")
+        for number, line in enumerate(content.split(b"\n"), 1)
+        if line.removeprefix(b"\xef\xbb\xbf").strip(b" \t\r\n")
     ]
     if content[:2] != b"\x1f\x8b":
         assert [row.line for row in rows_of(path)] == expected

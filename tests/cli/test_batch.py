@@ -91,6 +91,24 @@ def test_a_changed_seed_is_refused_on_resume(run: Run, tmp_path: Path) -> None:
     assert "seed" in done.stderr
 
 
+def test_a_seed_beyond_64_bits_is_a_sentence(run: Run, tmp_path: Path) -> None:
+    _rows(tmp_path / "in.jsonl", 2)
+    done = run("batch", "in.jsonl", "out", "--seed", str(2**64))
+    assert done.returncode == 2
+    assert done.stderr.startswith("local-fusion: seed is 18446744073709551616; give a whole number from ")
+
+
+def test_a_trace_never_goes_to_a_file_of_the_run(run: Run, tmp_path: Path) -> None:
+    before = _rows(tmp_path / "in.jsonl", 2).read_bytes()
+    run("batch", "in.jsonl", "out", "--limit", "1")
+    for target in ("in.jsonl", "out/journal.jsonl", "out/../out/output.jsonl", "/dev/null", "/dev/stderr"):
+        done = run("batch", "in.jsonl", "out", "--trace", target)
+        assert done.returncode == 2, (target, done.stderr)
+        assert done.stderr.startswith("local-fusion: --trace: ")
+    assert (tmp_path / "in.jsonl").read_bytes() == before
+    assert len(_records(tmp_path / "out" / "output.jsonl")) == 1
+
+
 def test_dry_run_writes_nothing(run: Run, tmp_path: Path) -> None:
     _rows(tmp_path / "in.jsonl", 3)
     done = run("batch", "in.jsonl", "out", "--dry-run")
@@ -123,3 +141,21 @@ def test_sigterm_ends_with_75_and_the_same_command_goes_on(run: Run, tmp_path: P
     assert run("batch", "in.jsonl", "out").returncode == 0
     ids = [record["custom_id"] for record in _records(output)]
     assert len(ids) == len(set(ids)) == 30
+
+
+def test_a_second_sigterm_ends_at_once_with_75_and_no_traceback(run: Run, tmp_path: Path) -> None:
+    config = (tmp_path / "models.yaml").read_text().replace("fail_rate: 1.0", "hang_rate: 1.0")
+    (tmp_path / "models.yaml").write_text(config)
+    _rows(tmp_path / "in.jsonl", 1)
+    command = [sys.executable, "-m", "local_fusion", "batch", "in.jsonl", "out", "--fusion", "hopeless"]
+    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True, env=os.environ)
+    journal = tmp_path / "out" / "journal.jsonl"
+    deadline = time.monotonic() + 60
+    while not journal.exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    for _ in range(2):
+        time.sleep(0.5)
+        process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=20)
+    assert process.returncode == 75, errors
+    assert "Traceback" not in errors

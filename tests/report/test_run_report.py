@@ -12,10 +12,15 @@ from run_maker import HOSTILE, MEMBERS, asked, make_run
 
 from local_fusion.batch.options import BatchOptions
 from local_fusion.errors import InputError
+from local_fusion.report import facts as facts_module
+from local_fusion.report.agreement import Agreement
 from local_fusion.report.choose import Choice, Place
 from local_fusion.report.effort import BINS, Timeline, stage_and_model
-from local_fusion.report.facts import Spread, facts_of
-from local_fusion.report.page import visible
+from local_fusion.report.facts import Facts, Spread, facts_of
+from local_fusion.report.folder import open_run, prompts
+from local_fusion.report.history import History
+from local_fusion.report.page import BrowserRow, Group, Part, visible
+from local_fusion.report.rows import TEXT_CHARS
 from local_fusion.report.run_page import write_report
 
 
@@ -161,6 +166,107 @@ async def test_a_large_run_is_drawn_from_and_counted_whole(tmp_path: Path) -> No
     assert [row.id for row in again.rows] == [row.id for row in facts.rows]
     page = write_report(tmp_path / "run", choice=Choice(even=50, each=5, compared=30)).read_text()
     assert f"{len(facts.rows)} of 400 rows are listed" in page
+
+
+async def test_rows_that_ask_for_attention_come_before_others_on_a_full_page(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(facts_module, "PAGE_CHARS", 20_000)
+    rows = [json.dumps({"id": f"row-{n}", "prompt": "x" * 500}) for n in range(60)]
+    (tmp_path / "run.jsonl").write_text("\n".join([*rows, *["{bad"] * 5]))
+    await make_run(tmp_path / "run", 65, {"ada": 'answers: ["It is 12."]'}, "best-of")
+    facts = facts_of(tmp_path / "run")
+    lines = [int(row.note.split()[1]) for row in facts.rows]
+    assert lines == sorted(lines)
+    assert lines[-5:] == [61, 62, 63, 64, 65]
+    assert 5 < len(lines) < 65
+    assert facts.left_out == 65 - len(lines)
+    assert max(lines[:-5]) - min(lines) > 30
+
+
+def test_a_row_too_large_for_the_page_leaves_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(facts_module, "PAGE_CHARS", 2_000)
+    rows = {
+        line: BrowserRow(str(line), "", (), (Group("", (Part("", "x" * size),)),))
+        for line, size in ((1, 10), (2, 9_000), (3, 10))
+    }
+    (tmp_path / "run.json").write_text('{"input": {"rows": 3}}')
+    facts = Facts(open_run(tmp_path), History())
+    facts_module._list(facts, rows, {2})
+    assert ([row.id for row in facts.rows], facts.left_out) == (["1", "3"], 1)
+
+
+async def test_of_long_prompts_only_what_is_shown_or_read_is_held(tmp_path: Path) -> None:
+    (tmp_path / "run.jsonl").write_text(
+        "".join(json.dumps({"id": f"row-{n}", "prompt": "x" * 60_000 + f" How much is {n}?"}) + "\n" for n in range(3))
+    )
+    await make_run(tmp_path / "run", 3)
+    asked_of = prompts(open_run(tmp_path / "run"), {1, 2}, {2})
+    assert {line: (known.id, known.text[:9]) for line, known in asked_of.items()} == {
+        1: ("row-0", ""),
+        2: ("row-1", "x" * 9),
+    }
+    assert TEXT_CHARS < len(asked_of[2].text) < TEXT_CHARS + 100
+    for known in asked_of.values():
+        assert len(known.question) <= 8_000
+        assert known.question.endswith(f"How much is {known.id[-1]}?")
+    shown = facts_of(tmp_path / "run").rows[1].groups[0].parts[0].text
+    assert shown == asked_of[2].text
+    assert shown.endswith("54,015 more characters in the run's folder")
+
+
+async def test_a_run_whose_input_was_moved_shows_its_prompts(tmp_path: Path) -> None:
+    await make_run(tmp_path / "run", 4, options=BatchOptions(limit=2))
+    folder = (tmp_path / "run").rename(tmp_path / "moved")
+    (tmp_path / "run.jsonl").rename(tmp_path / "moved.jsonl")
+    await make_run(folder, 4)
+    facts = facts_of(folder)
+    assert facts.run.problems == []
+    assert facts.rows[0].groups[0].parts[0].text == asked(0)
+
+
+async def test_versions_of_later_sessions_are_told_beside_the_first(tmp_path: Path) -> None:
+    for limit, version in ((2, "0.32"), (None, "0.33")):
+        await make_run(tmp_path / "run", 4, options=BatchOptions(limit=limit, versions={"vllm": version}))
+    page = write_report(tmp_path / "run").read_text()
+    assert "vllm 0.32" in page
+    assert re.search(r"versions of a later session</td><td>[^<]*vllm 0\.33", page)
+
+
+async def test_a_limit_below_what_is_done_hides_no_row(tmp_path: Path) -> None:
+    await make_run(tmp_path / "run", 5)
+    await make_run(tmp_path / "run", 5, options=BatchOptions(limit=2))
+    facts = facts_of(tmp_path / "run")
+    assert (facts.total, facts.rest) == (5, 0)
+    page = write_report(tmp_path / "run").read_text()
+    assert "<title>trio: 5 rows</title>" in page
+    assert "of 5 rows" in page
+
+
+def test_samples_of_one_member_are_no_members_that_disagree() -> None:
+    agreement = Agreement()
+    responses = [{"model": "ada", "sample": n, "content": f"The answer is {12 + n % 2}."} for n in range(5)]
+    assert agreement.add(asked(0), responses, "The answer is 12.") is None
+    assert (agreement.rows, agreement.compared, agreement.members) == (1, 0, [])
+    other = {"model": "bob", "sample": 0, "content": "It is 12."}
+    assert agreement.add(asked(0), [*responses, other], "The answer is 12.") is True
+
+
+async def test_without_a_journal_nothing_is_said_of_rows_that_have_begun(tmp_path: Path) -> None:
+    await make_run(tmp_path / "run", 4)
+    (tmp_path / "run" / "journal.jsonl").unlink()
+    page = write_report(tmp_path / "run").read_text()
+    assert "rows that have begun" not in page
+    assert "Nothing: every row that ended has an answer" not in page
+    assert "nothing of it could be read" in page
+
+
+async def test_a_page_that_cannot_be_written_is_a_sentence_and_leaves_nothing(tmp_path: Path) -> None:
+    await make_run(tmp_path / "run", 2)
+    (tmp_path / "d.html").mkdir()
+    with pytest.raises(InputError, match=r"cannot write .*d\.html: Is a directory; name another file with --out"):
+        write_report(tmp_path / "run", tmp_path / "d.html")
+    assert not (tmp_path / "d.html.new").exists()
 
 
 def test_a_draw_is_even_and_forgets_what_is_void() -> None:

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import hashlib
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -282,6 +283,27 @@ def test_a_file_needs_a_folder(tmp_path: Path) -> None:
     for wrong in (tmp_path, tmp_path / "nowhere" / "x.jsonl"):
         with pytest.raises(InputError, match="name a file"):
             read_target(str(wrong))
+
+
+def test_a_device_or_pipe_is_no_file(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to("/dev/null")
+    for wrong in (tmp_path / "pipe", tmp_path / "link", Path("/dev/null")):
+        with pytest.raises(InputError, match="is no file but a pipe or device; name a file"):
+            open_tracer(str(wrong))
+
+
+def test_spans_never_go_to_a_file_that_is_taken(tmp_path: Path) -> None:
+    source, fresh = tmp_path / "in.jsonl", tmp_path / "output.jsonl"
+    source.write_text("What?\n")
+    (tmp_path / "soft").symlink_to(source)
+    (tmp_path / "hard").hardlink_to(source)
+    (tmp_path / "folder").mkdir()
+    for wrong in (source, tmp_path / "soft", tmp_path / "hard", fresh, tmp_path / "folder" / ".." / "output.jsonl"):
+        with pytest.raises(InputError, match="is a file of the run itself; name another file"):
+            open_tracer(str(wrong), taken=(source, fresh))
+    assert (source.read_text(), fresh.exists()) == ("What?\n", False)
+    assert read_target(str(tmp_path / "spans"), taken=(source, fresh)) == tmp_path / "spans"
 
 
 def test_opentelemetry_is_loaded_only_when_asked_for() -> None:
