@@ -323,62 +323,6 @@ async def test_progress_is_told_to_the_end(tmp_path):
     assert last.tokens_per_s > 0
 
 
-async def test_an_input_that_was_moved_is_known_by_its_present_path(tmp_path):
-    source, folder = write_rows(tmp_path / "in.jsonl", 4), tmp_path / "out"
-    await run(source, folder, options=replace(QUICK, limit=2))
-    moved = source.rename(tmp_path / "moved.jsonl")
-    await run(moved, folder)
-    described = json.loads((folder / "run.json").read_text())["input"]
-    assert (described["path"], described["rows"]) == (str(moved), 4)
-
-
-async def test_versions_are_of_the_sessions_that_ran_rows(tmp_path):
-    source, folder = write_rows(tmp_path / "in.jsonl", 6), tmp_path / "out"
-
-    async def noted(version: str, limit: int) -> tuple[str, list[str]]:
-        await run(source, folder, options=replace(QUICK, limit=limit, versions={"vllm": version}))
-        data = json.loads((folder / "run.json").read_text())
-        return data["versions"]["vllm"], [later["vllm"] for later in data.get("later_versions", ())]
-
-    assert await noted("1", 2) == ("1", [])
-    assert await noted("2", 2) == ("1", [])
-    assert await noted("1", 3) == ("1", [])
-    assert await noted("3", 4) == ("1", ["3"])
-    assert await noted("3", 5) == ("1", ["3"])
-    assert await noted("4", 5) == ("1", ["3"])
-    assert await noted("5", 6) == ("1", ["3", "5"])
-
-
-async def test_an_input_that_grows_meanwhile_is_not_read_on(tmp_path):
-    source, folder = write_rows(tmp_path / "in.jsonl", 6), tmp_path / "out"
-
-    async def fuse(request, recipe, engines):
-        if request.id == "row-0":
-            write_rows(source, 9)
-        return await small_fuse(request, recipe, engines)
-
-    summary = await run_batch(source, folder, scripted_engines(), RECIPE, replace(QUICK, in_flight=1), fuse_with=fuse)
-    assert (summary.status, summary.total, summary.succeeded) == ("finished", 6, 6)
-    assert ended(folder) == once(6)
-
-
-@pytest.mark.parametrize(("rows", "status"), [(4, "finished"), (5, "interrupted")])
-async def test_a_stop_while_the_last_rows_end_leaves_nothing_to_go_on_with(tmp_path, rows, status):
-    source, folder, stop = write_rows(tmp_path / "in.jsonl", rows), tmp_path / "out", asyncio.Event()
-
-    async def fuse(request, recipe, engines):
-        fused = await small_fuse(request, recipe, engines)
-        if request.id == "row-3":
-            stop.set()
-        return fused
-
-    options = replace(QUICK, in_flight=1, stop=stop)
-    summary = await run_batch(source, folder, scripted_engines(), RECIPE, options, fuse_with=fuse)
-    assert (summary.status, summary.succeeded) == (status, 4)
-    assert json.loads((folder / "run.json").read_text())["status"] == status
-    assert (await run(source, folder)).succeeded == rows
-
-
 async def test_a_limit_may_grow(tmp_path):
     source, folder = write_rows(tmp_path / "in.jsonl", 30), tmp_path / "out"
     summary = await run(source, folder, options=replace(QUICK, limit=4))
